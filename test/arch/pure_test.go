@@ -20,7 +20,13 @@ var purePackages = []string{"dcp/mcbp", "rebalance/vbmap", "rebalance/schedule"}
 // impure are the packages that no decision needs.
 var impure = []string{
 	"net", "os", "io/fs", "log", "context", "sync", "syscall", "unsafe",
-	module + "/actors", module + "/supervisor",
+	module + "/supervisor",
+}
+
+// identities is all that a decision may use of the package actors: it may tell processes and exit reasons apart, but
+// neither start processes nor send to them.
+var identities = []string{
+	"PID", "Ref", "Normal", "Shutdown", "ShutdownWith", "Killed", "NoProcess", "IsNormal", "PanicError",
 }
 
 // clocks are the functions that ask the world for the time instead of the caller; dice is all of math/rand that does not
@@ -63,6 +69,8 @@ func act(n ast.Node) string {
 		from, _ := n.X.(*ast.Ident)
 		switch {
 		case from == nil:
+		case from.Name == "actors" && !slices.Contains(identities, n.Sel.Name):
+			return "works with processes: actors." + n.Sel.Name
 		case from.Name == "time" && slices.Contains(clocks, n.Sel.Name):
 			return "reads the clock: time." + n.Sel.Name
 		case from.Name == "rand" && !slices.Contains(dice, n.Sel.Name):
