@@ -1,0 +1,228 @@
+package relay
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// outlet is the writing end of one socket. Two goroutines write to it: the direction that leads there, and the one that
+// writes injected frames while that direction is idle. Who holds the turn may write, and gives it up at a frame boundary
+// only; whoever takes it writes the injected frames first, so that a busy direction cannot starve them.
+type outlet struct {
+	side    Side
+	conn    net.Conn
+	records bool // TLS: conn takes a record at a time, and is lost when a write times out
+	stall   time.Duration
+	limit   int
+
+	turn   chan struct{} // holds a token while somebody writes; a channel, so that its waiters are first come, first served
+	signal chan struct{} // says that something was injected
+
+	accepted atomic.Uint64 // bytes the socket took
+
+	// Guarded by the turn.
+	deadline time.Time
+	spare    []byte
+
+	mu      sync.Mutex
+	queue   []byte // injected, not yet taken by a writer
+	flying  int    // injected bytes that a writer has taken and the socket has not accepted
+	stopped bool
+}
+
+// keepQueue is the longest injection queue, in bytes, whose memory is kept for the next use.
+const keepQueue = 4 << 10
+
+func newOutlet(side Side, conn net.Conn, stall time.Duration, limit int) *outlet {
+	_, records := conn.(*tls.Conn)
+	return &outlet{
+		side: side, conn: conn, records: records, stall: stall, limit: limit,
+		turn: make(chan struct{}, 1), signal: make(chan struct{}, 1),
+	}
+}
+
+func (o *outlet) inject(frames []byte) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.stopped:
+		return ErrStopped
+	case len(o.queue)+o.flying+len(frames) > o.limit:
+		return ErrInjectFull
+	}
+	o.queue = append(o.queue, frames...)
+	select {
+	case o.signal <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// close closes the socket. It does not block: under TLS the plain socket goes first, so that no closing alert waits for a
+// peer that does not read.
+func (o *outlet) close() {
+	o.mu.Lock()
+	o.stopped = true
+	o.queue = nil
+	o.mu.Unlock()
+	if under, ok := o.conn.(interface{ NetConn() net.Conn }); ok {
+		_ = under.NetConn().Close()
+	}
+	_ = o.conn.Close()
+}
+
+// writeInjected writes injected frames whenever there are some, until ctx ends or the socket fails.
+func (o *outlet) writeInjected(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-o.signal:
+		}
+		if err := o.takeWatched(ctx); err != nil {
+			return err
+		}
+		o.give()
+	}
+}
+
+// take waits for the turn and writes what is injected. After an error the turn is not held.
+func (o *outlet) take(ctx context.Context) error {
+	select {
+	case o.turn <- struct{}{}:
+		return o.taken()
+	default:
+	}
+	select {
+	case o.turn <- struct{}{}:
+		return o.taken()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// takeWatched is take for frames that nobody else watches over: if they cannot get their turn, because a frame before them
+// is stuck half-way, and the socket accepts nothing meanwhile, it fails with [ErrStalled].
+func (o *outlet) takeWatched(ctx context.Context) error {
+	select {
+	case o.turn <- struct{}{}:
+		return o.taken()
+	default:
+	}
+	timer := time.NewTimer(o.stall)
+	defer timer.Stop()
+	for accepted := o.accepted.Load(); ; {
+		select {
+		case o.turn <- struct{}{}:
+			return o.taken()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-timer.C:
+			now := o.accepted.Load()
+			if now == accepted {
+				return &Failure{Side: o.side, Err: ErrStalled}
+			}
+			accepted = now
+			timer.Reset(o.stall)
+		}
+	}
+}
+
+func (o *outlet) taken() error {
+	if err := o.drain(); err != nil {
+		o.give()
+		return err
+	}
+	return nil
+}
+
+// give ends the turn.
+func (o *outlet) give() { <-o.turn }
+
+// drain writes all that is injected. The caller holds the turn.
+func (o *outlet) drain() error {
+	for {
+		o.mu.Lock()
+		frames := o.queue
+		if len(frames) == 0 {
+			o.mu.Unlock()
+			return nil
+		}
+		o.queue, o.flying = o.spare, len(frames)
+		o.mu.Unlock()
+		err := o.write(frames)
+		o.spare = nil
+		if cap(frames) <= keepQueue {
+			o.spare = frames[:0]
+		}
+		o.mu.Lock()
+		o.flying = 0
+		o.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// tlsRecord is the most that is handed to a TLS connection at once, in bytes: one record.
+const tlsRecord = 16 << 10
+
+// write writes all of b, or returns a *[Failure]. The caller holds the turn.
+func (o *outlet) write(b []byte) error {
+	now := time.Now()
+	waiting := now // since when no byte has been accepted
+	for len(b) > 0 {
+		piece := b
+		if o.records {
+			piece = b[:min(len(b), tlsRecord)]
+		}
+		if err := o.arm(now, waiting); err != nil {
+			return &Failure{Side: o.side, Err: err}
+		}
+		n, err := o.conn.Write(piece)
+		b = b[n:]
+		o.accepted.Add(uint64(n))
+		switch {
+		case err == nil && len(b) == 0:
+			return nil
+		case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
+			return &Failure{Side: o.side, Err: err}
+		}
+		now = time.Now()
+		if n > 0 && (err == nil || !o.records) {
+			waiting = now
+		} else if o.records || now.Sub(waiting) >= o.stall {
+			return &Failure{Side: o.side, Err: ErrStalled}
+		}
+	}
+	return nil
+}
+
+// arm sets the deadline at which a write that is stuck returns to be judged: soon, so that acceptance of single bytes is
+// noticed. A TLS connection is lost when a write times out, so there one deadline for each record has to do. Setting a
+// deadline is not free; one that is still good for half of its span is left alone.
+func (o *outlet) arm(now, waiting time.Time) error {
+	span := o.stall / 8
+	limit := waiting.Add(o.stall)
+	if o.records {
+		limit = limit.Add(span)
+	}
+	left := o.deadline.Sub(now)
+	switch {
+	case o.records && left >= o.stall:
+		return nil
+	case !o.records && left >= span/2 && !o.deadline.After(limit):
+		return nil
+	}
+	o.deadline = limit
+	if soon := now.Add(span); !o.records && soon.Before(limit) {
+		o.deadline = soon
+	}
+	return o.conn.SetWriteDeadline(o.deadline)
+}
