@@ -1,0 +1,93 @@
+package kv
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"net"
+
+	"github.com/shearpin/shearpin/dcp/mcbp"
+)
+
+// Role is which end of a DCP connection the node is to be.
+type Role uint8
+
+// The roles.
+const (
+	// Consumer: the node receives documents.
+	Consumer Role = iota
+	// Producer: the node sends documents.
+	Producer
+)
+
+func (r Role) String() string {
+	if r == Producer {
+		return "producer"
+	}
+	return "consumer"
+}
+
+// DCPOpen describes a DCP connection.
+type DCPOpen struct {
+	Bucket string
+	// Name is the connection's name, 1 to [mcbp.MaxConnectionNameLen] bytes. Opening a name that is in use on the node
+	// closes the older connection, and ends its streams before the open is answered.
+	Name string
+	Role Role
+	// ConsumerName is sent with the role Consumer: the node's identity in topologies, by which its acknowledgements of
+	// durable writes are counted. Empty leaves it out.
+	ConsumerName string
+}
+
+// dcpFeatures are what both ends of a replication must agree on; only compression may be refused.
+var dcpFeatures = []mcbp.Feature{mcbp.FeatureXattr, mcbp.FeatureCollections, mcbp.FeatureSnappy, mcbp.FeatureJSON}
+
+// OpenDCP connects and opens a DCP connection. On the connection it returns, nothing beyond the answer to DCP_OPEN has been
+// read, and no deadline is set. Errors are *[ConnectError]; nothing stays open then.
+func OpenDCP(ctx context.Context, ep Endpoint, open DCPOpen) (net.Conn, error) {
+	h, err := connect(ctx, &ep, open.Bucket, hello{
+		agent:   "shearpin:proxy-" + open.Role.String() + "/" + open.Name,
+		want:    dcpFeatures,
+		mayLack: []mcbp.Feature{mcbp.FeatureSnappy},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := h.step(ctx, StepDCPOpen, func(context.Context) error { return h.openDCP(open) }); err != nil {
+		return nil, err
+	}
+	return h.conn, nil
+}
+
+func (h *handshake) openDCP(open DCPOpen) error {
+	if n := len(open.Name); n == 0 || n > mcbp.MaxConnectionNameLen {
+		return fmt.Errorf("connection name of %d bytes, want 1 to %d", n, mcbp.MaxConnectionNameLen)
+	}
+	p := &mcbp.Packet{Opcode: mcbp.OpDCPOpen, Key: []byte(open.Name)}
+	flags := mcbp.OpenFlagsReplicaConsumer
+	switch {
+	case open.Role == Producer:
+		flags = mcbp.OpenFlagsReplicaProducer
+	case open.ConsumerName != "":
+		value, err := json.Marshal(map[string]string{"consumer_name": open.ConsumerName})
+		if err != nil {
+			return err
+		}
+		p.Value, p.Datatype = value, mcbp.DatatypeJSON
+	}
+	p.Extras = binary.BigEndian.AppendUint32(make([]byte, 4, 8), flags)
+	_, err := h.roundTrip(p)
+	return err
+}
+
+// Nuke makes the node forget the DCP connection of that name, with all its streams, whoever holds it: it opens a consumer of
+// the name, which closes the older connection before it is answered, and closes it again.
+func Nuke(ctx context.Context, ep Endpoint, bucket, name string) error {
+	conn, err := OpenDCP(ctx, ep, DCPOpen{Bucket: bucket, Name: name, Role: Consumer})
+	if err != nil {
+		return err
+	}
+	closeNow(conn)
+	return nil
+}

@@ -1,0 +1,109 @@
+package kv
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/shearpin/shearpin/dcp/mcbp"
+)
+
+// SetVBucket sets the state of a vbucket and creates it if it is missing. topology is one chain of node names, active first,
+// or two while a move is under way; "" stands for an undefined member. nil sends none, which is right for every state but
+// active.
+//
+// Making a vbucket active that is not adds an entry to its failover log. Streams from and to the vbucket may end
+// (dcp-wire §10.4).
+func (c *Client) SetVBucket(ctx context.Context, vb uint16, state mcbp.VBucketState, topology [][]string) error {
+	p := &mcbp.Packet{Opcode: mcbp.OpSetVBucket, VBucket: vb, Extras: []byte{byte(state)}}
+	if topology != nil {
+		value, err := encodeTopology(topology)
+		if err != nil {
+			return err
+		}
+		p.Value, p.Datatype = value, mcbp.DatatypeJSON
+	}
+	_, err := c.request(ctx, p)
+	return err
+}
+
+func encodeTopology(topology [][]string) ([]byte, error) {
+	chains := make([][]*string, len(topology))
+	for i, chain := range topology {
+		chains[i] = make([]*string, len(chain))
+		for j := range chain {
+			if chain[j] != "" {
+				chains[i][j] = &chain[j]
+			}
+		}
+	}
+	return json.Marshal(map[string]any{"topology": chains})
+}
+
+// DeleteVBucket deletes a vbucket; one that is missing is no error. The node answers before its files are gone.
+func (c *Client) DeleteVBucket(ctx context.Context, vb uint16) error {
+	_, err := c.request(ctx, &mcbp.Packet{Opcode: mcbp.OpDelVBucket, VBucket: vb})
+	if errors.Is(err, mcbp.StatusNotMyVBucket) {
+		return nil
+	}
+	return err
+}
+
+// SeqnoPersistence waits until everything up to seqno is on the node's disk. It asks once: if the node gives up waiting,
+// that is a [StatusError] with mcbp.StatusTemporaryFailure, and asking again is right.
+func (c *Client) SeqnoPersistence(ctx context.Context, vb uint16, seqno uint64) error {
+	_, err := c.request(ctx, &mcbp.Packet{
+		Opcode: mcbp.OpSeqnoPersistence, VBucket: vb, Extras: binary.BigEndian.AppendUint64(nil, seqno),
+	})
+	return err
+}
+
+// FailoverEntry is one branch of a vbucket's history: from Seqno on it was written under UUID.
+type FailoverEntry struct {
+	UUID, Seqno uint64
+}
+
+// FailoverLog is a vbucket's history, the newest entry first.
+func (c *Client) FailoverLog(ctx context.Context, vb uint16) ([]FailoverEntry, error) {
+	f, err := c.request(ctx, &mcbp.Packet{Opcode: mcbp.OpGetFailoverLog, VBucket: vb})
+	if err != nil {
+		return nil, err
+	}
+	records, err := records(f, 16)
+	if err != nil {
+		return nil, err
+	}
+	log := make([]FailoverEntry, 0, len(records)/16)
+	for ; len(records) > 0; records = records[16:] {
+		log = append(log, FailoverEntry{UUID: binary.BigEndian.Uint64(records), Seqno: binary.BigEndian.Uint64(records[8:])})
+	}
+	return log, nil
+}
+
+// AllVBSeqnos is the high seqno of every vbucket of the node that is active, replica or pending.
+func (c *Client) AllVBSeqnos(ctx context.Context) (map[uint16]uint64, error) {
+	f, err := c.request(ctx, &mcbp.Packet{Opcode: mcbp.OpGetAllVBSeqnos})
+	if err != nil {
+		return nil, err
+	}
+	records, err := records(f, 10)
+	if err != nil {
+		return nil, err
+	}
+	seqnos := make(map[uint16]uint64, len(records)/10)
+	for ; len(records) > 0; records = records[10:] {
+		seqnos[binary.BigEndian.Uint16(records)] = binary.BigEndian.Uint64(records[2:])
+	}
+	return seqnos, nil
+}
+
+// records is the value of an answer that is a list of records of one size.
+func records(f mcbp.Frame, size int) ([]byte, error) {
+	value := f.Value()
+	if len(value)%size != 0 {
+		return nil, &ProtocolError{Answer: f.String(), Why: fmt.Sprintf("value is no list of records of %d bytes", size)}
+	}
+	return value, nil
+}
