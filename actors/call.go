@@ -1,0 +1,172 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+)
+
+// call is one call on its way: the message, and the slot for the one outcome that counts. It stands in the callee's
+// watchers, so that the callee's death is an outcome like a reply; whichever comes first wins and the others go nowhere.
+type call struct {
+	from, callee *PID
+	msg          any
+	at           node[watcher]
+	settled      atomic.Bool
+	value        any
+	err          error
+	ready        chan struct{} // of a Call
+	request      *request      // of a Request, in place of ready; from is not nil then
+}
+
+func newCall(from, callee *PID, msg any) *call {
+	return &call{from: from, callee: callee, msg: msg, ready: make(chan struct{}, 1)}
+}
+
+// settle takes the outcome if it is the first, and tells the caller.
+func (k *call) settle(v any, err error) bool {
+	if !k.settled.CompareAndSwap(false, true) {
+		return false
+	}
+	k.value, k.err = v, err
+	if k.request != nil {
+		k.from.post(k.request)
+	} else {
+		k.ready <- struct{}{} // has room: there is one outcome
+	}
+	return true
+}
+
+// down is the callee's death.
+func (k *call) down(_ *PID, reason error) {
+	if k.settle(nil, reason) && k.request != nil {
+		k.request.release()
+	}
+}
+
+// answer settles k on behalf of its callee, under the lock that fences its sends: if it is dead, its death is the outcome,
+// even if k has yet to hear of it. Others may have heard already, and a dead process answers nobody.
+func (k *call) answer(v any, err error) {
+	p := k.callee
+	p.mu.Lock()
+	won := p.Alive() && k.settle(v, err)
+	if won {
+		p.watchers.remove(&k.at)
+	}
+	p.mu.Unlock()
+	if won && k.request != nil {
+		k.request.release()
+	}
+}
+
+// From is the way back to a caller. It may be kept and used later, by any process or goroutine; only the first answer
+// counts, and none does once the caller has given up or the called process is dead.
+type From struct{ call *call }
+
+// Reply answers with a value.
+func (f From) Reply(v any) { f.call.answer(v, nil) }
+
+// Fail answers with an error; nil is taken as a reply of nil.
+func (f From) Fail(err error) { f.call.answer(nil, err) }
+
+// PID returns the calling process, or nil if a plain goroutine calls.
+func (f From) PID() *PID { return f.call.from }
+
+// Call sends msg to HandleCall and waits for the answer. It fails with what the callee failed it with; at once with the
+// callee's exit reason if that dies before it answers, NoProcess if it was dead; with an error that wraps the cause of
+// ctx's end; with ErrCallingSelf. A ctx without an end is allowed: the call then ends at the latest with the callee.
+func (p *PID) Call(ctx context.Context, msg any) (any, error) {
+	from := callerOf(ctx)
+	return exchange(ctx, from, p, newCall(from, p, msg), nil)
+}
+
+// Call is PID.Call with a reply of a known type; a reply of another type is an error.
+func Call[T any](ctx context.Context, p *PID, msg any) (T, error) {
+	v, err := p.Call(ctx, msg)
+	t, ok := v.(T)
+	if err == nil && !ok && v != nil {
+		err = fmt.Errorf("call to %v: reply is %T, not %T", p, v, t)
+	}
+	return t, err
+}
+
+// stop asks a process to end and waits until it has.
+func stop(ctx context.Context, from, to *PID, reason error) error {
+	if reason == nil {
+		reason = Normal
+	}
+	_, err := exchange(ctx, from, to, newCall(from, to, nil), &stopOrder{reason})
+	if errors.Is(err, reason) {
+		return nil
+	}
+	return err
+}
+
+// exchange sends k, or m in its place, and waits for its outcome.
+func exchange(ctx context.Context, from, to *PID, k *call, m any) (any, error) {
+	if from != nil && from == to {
+		return nil, ErrCallingSelf
+	}
+	if ctx.Err() != nil {
+		return nil, gaveUp(to, context.Cause(ctx))
+	}
+	if !to.watch(&k.at, k) {
+		return nil, NoProcess
+	}
+	if m == nil {
+		m = k
+	}
+	var callerDied <-chan struct{}
+	if from == nil {
+		to.post(m)
+	} else {
+		callerDied = from.Done()
+		if !from.post2(to, m) {
+			to.unwatch(&k.at)
+			return nil, gaveUp(to, from.reason)
+		}
+	}
+	var cause error
+	select {
+	case <-k.ready:
+		return k.value, k.err
+	case <-ctx.Done():
+		cause = context.Cause(ctx)
+	case <-callerDied:
+		cause = from.reason
+	}
+	to.unwatch(&k.at)
+	if k.settled.CompareAndSwap(false, true) {
+		return nil, gaveUp(to, cause)
+	}
+	// An outcome came at the same moment; it is the truth.
+	<-k.ready
+	return k.value, k.err
+}
+
+func gaveUp(to *PID, cause error) error { return fmt.Errorf("call to %v: %w", to, cause) }
+
+// watch enters w among those that hear of p's death; false means that p is dead.
+func (p *PID) watch(n *node[watcher], w watcher) bool {
+	if p == nil {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.Alive() {
+		return false
+	}
+	p.watchers.push(n, w)
+	return true
+}
+
+// unwatch undoes watch; it changes nothing if p has died meanwhile.
+func (p *PID) unwatch(n *node[watcher]) {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	p.watchers.remove(n)
+	p.mu.Unlock()
+}

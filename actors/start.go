@@ -1,0 +1,148 @@
+package actors
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+// DefaultInitTimeout is how long a start waits for Init if neither WithInitTimeout nor the process says otherwise.
+const DefaultInitTimeout = time.Minute
+
+// NoInitTimeout lets Init take as long as it needs. It is meant for processes whose Init only waits for things that have
+// bounds of their own.
+const NoInitTimeout time.Duration = -1
+
+// InitTimeouter is implemented by a process that knows how long its Init may take. WithInitTimeout overrides it.
+type InitTimeouter interface{ InitTimeout() time.Duration }
+
+// StartOption changes how a process is started.
+type StartOption func(*startOptions)
+
+type startOptions struct {
+	name, kind  string
+	initTimeout time.Duration
+}
+
+// WithName registers the process under a name. The start fails with *AlreadyStartedError while a living process of the
+// system holds it. "" registers nothing.
+func WithName(name string) StartOption { return func(o *startOptions) { o.name = name } }
+
+// WithKind says in listings, logs and errors what sort of process this is.
+func WithKind(kind string) StartOption { return func(o *startOptions) { o.kind = kind } }
+
+// WithInitTimeout bounds Init; when it is over the process is killed and the start fails with ErrInitTimeout. Zero means
+// the default.
+func WithInitTimeout(d time.Duration) StartOption { return func(o *startOptions) { o.initTimeout = d } }
+
+// Start starts a process that is linked to nobody. It returns when Init has returned: the process, or the error that Init
+// returned, *PanicError or ErrGoexit if it crashed, ErrIgnore, ErrInitTimeout, *AlreadyStartedError, ErrSystemClosed,
+// Killed or another reason if an exit signal ended it, or an error that wraps the cause of ctx's end; ctx matters only
+// until Start returns. A start that fails leaves no trace: its name is free when Start returns.
+func (s *System) Start(ctx context.Context, impl Process, opts ...StartOption) (*PID, error) {
+	return s.start(ctx, nil, impl, opts)
+}
+
+// Start is System.Start on behalf of this process, which waits until the other one's Init has returned. The two are not
+// linked. If this process dies while it waits, the other is killed.
+func (c *Context) Start(impl Process, opts ...StartOption) (*PID, error) {
+	if !c.self.Alive() {
+		return nil, c.self.reason
+	}
+	return c.self.sys.start(c.self.lifetime(), nil, impl, opts)
+}
+
+// StartLink is Start with a link that is there before the new process is, so that no death can be missed. This process
+// is the new one's parent. A start that fails is told by the error alone: no Exit arrives and this process does not die.
+func (c *Context) StartLink(impl Process, opts ...StartOption) (*PID, error) {
+	return c.self.sys.start(c.self.lifetime(), c.self, impl, opts)
+}
+
+func (s *System) start(ctx context.Context, parent *PID, impl Process, opts []StartOption) (*PID, error) {
+	var o startOptions
+	if t, ok := impl.(InitTimeouter); ok {
+		o.initTimeout = t.InitTimeout()
+	}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	if o.initTimeout == 0 {
+		o.initTimeout = DefaultInitTimeout
+	}
+
+	decided := make(chan error, 1)
+	p := &PID{sys: s, id: s.lastID.Add(1), name: o.name, kind: o.kind, parent: parent, impl: impl, starter: decided}
+	p.context.self = p
+	s.attach(p)
+	if err := p.tieToParent(); err != nil {
+		s.detach(p)
+		return nil, err
+	}
+	if err := s.enrol(p); err != nil {
+		p.exit(err)
+		return nil, err
+	}
+
+	var late atomic.Bool
+	if o.initTimeout > 0 {
+		defer s.clock.AfterFunc(o.initTimeout, func() {
+			late.Store(true)
+			p.abortStart()
+		}).Stop()
+	}
+	var err error
+	select {
+	case err = <-decided:
+	case <-ctx.Done():
+		p.abortStart()
+		if err = <-decided; err == Killed {
+			err = fmt.Errorf("starting %v: %w", p, context.Cause(ctx))
+		}
+	}
+	switch {
+	case err == nil:
+		return p, nil
+	case err == Killed && late.Load():
+		return nil, ErrInitTimeout
+	default:
+		return nil, err
+	}
+}
+
+// tieToParent links a process that nobody knows yet. It fails if the parent is dead.
+func (p *PID) tieToParent() error {
+	if p.parent == nil {
+		return nil
+	}
+	p.parent.mu.Lock()
+	defer p.parent.mu.Unlock()
+	if !p.parent.Alive() {
+		return p.parent.reason
+	}
+	// p's own lock is not needed, and could not be waited for, because nobody else can have it.
+	tie(p.parent, p)
+	return nil
+}
+
+// decideStart tells the starter the outcome, once, and reports whether it was this call.
+func (p *PID) decideStart(err error) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.starter == nil || (err == nil && !p.Alive()) {
+		return false
+	}
+	p.starter <- err
+	p.starter = nil
+	return true
+}
+
+// abortStart kills p if its start is still undecided.
+func (p *PID) abortStart() {
+	p.mu.Lock()
+	marked := p.starter != nil && p.markDead(Killed)
+	p.mu.Unlock()
+	if marked {
+		bury(p)
+	}
+}
