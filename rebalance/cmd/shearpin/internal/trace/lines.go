@@ -50,6 +50,15 @@ func (l *lines) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
+func (l *lines) Flush() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed {
+		l.keep(l.buf.Flush())
+	}
+	return l.err
+}
+
 func (l *lines) Close() error {
 	l.mu.Lock()
 	already := l.closed
@@ -80,9 +89,7 @@ func (l *lines) flusher() {
 		case <-l.stop:
 			return
 		case <-tick.C:
-			l.mu.Lock()
-			l.keep(l.buf.Flush())
-			l.mu.Unlock()
+			l.Flush()
 		}
 	}
 }

@@ -34,6 +34,9 @@ func New(w io.Writer, start time.Time) *Trace {
 // for a whole one. Records that arrive later are dropped.
 func (t *Trace) Close() error { return t.lines.Close() }
 
+// Flush writes out what is buffered and returns the first failure so far.
+func (t *Trace) Flush() error { return t.lines.Flush() }
+
 // Handler feeds the trace, from slog.LevelDebug upwards.
 func (t *Trace) Handler() slog.Handler {
 	return &handler{

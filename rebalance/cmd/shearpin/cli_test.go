@@ -1,0 +1,93 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/demo"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"shearpin": main})
+}
+
+// The scripts run the program itself, as people and other programs do.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"result": checkResult,
+			"trace":  checkTrace,
+		},
+		Deadline: time.Now().Add(5 * time.Minute),
+	})
+}
+
+func TestDefaultsOfTheFlags(t *testing.T) {
+	var cmd commandLine
+	_, done, err := parse(&cmd, []string{"demo"}, streams{out: io.Discard, err: io.Discard})
+	require.NoError(t, err)
+	require.False(t, done)
+	assert.Equal(t, demo.Options{
+		Nodes: 3, Add: 1, Remove: 0, VBuckets: 1024, Replicas: 1, Docs: 100_000, ValueSize: 256, Writers: 2, Seed: 1,
+		Fault: "none", FaultVB: -1, AddTimeout: 2 * time.Second, Timeout: 5 * time.Minute,
+	}, cmd.Demo.Options)
+	assert.False(t, cmd.Demo.JSON || cmd.Demo.Hold)
+	assert.Empty(t, cmd.Demo.Trace)
+}
+
+func TestJSONIsFoundOnCommandLinesThatCannotBeParsed(t *testing.T) {
+	for _, args := range [][]string{{"--json"}, {"demo", "--json", "--nodes", "x"}, {"demo", "--bad", "--json"}, {"demo", "--json=true"}} {
+		assert.True(t, wantsJSON(args), "%q", args)
+	}
+	for _, args := range [][]string{{}, {"demo", "--jsonx"}, {"demo", "--json=false"}, {"demo", "--json=maybe"}, {"json"}} {
+		assert.False(t, wantsJSON(args), "%q", args)
+	}
+}
+
+func TestBadCommandLines(t *testing.T) {
+	for want, args := range map[string][]string{
+		`--nodes 0: must be between 1 and 64`:      {"demo", "--nodes", "0"},
+		`--fault boom: unknown kind; there are `:   {"demo", "--fault", "boom"},
+		`--fault-vb -7: must be between -1`:        {"demo", "--fault-vb", "-7"},
+		`--nodes: expected a valid 64 bit int`:     {"demo", "--nodes", "x"},
+		`unknown flag --frob`:                      {"demo", "--frob"},
+		`unexpected argument extra`:                {"demo", "extra"},
+		`expected "demo"`:                          {},
+		`--trace /does/not/exist: open `:           {"demo", "--trace", "/does/not/exist"},
+		`--trace --json: looks like a flag; if it`: {"demo", "--trace", "--json"},
+		`--nodes: expected an int but got "EOL"`:   {"demo", "--nodes"},
+		`--add-timeout: expected duration but go`:  {"demo", "--add-timeout", "soon"},
+	} {
+		var out, errs bytes.Buffer
+		assert.Equal(t, exitUsage, run(args, streams{out: &out, err: &errs}), "%q", args)
+		assert.Empty(t, out.String(), "%q", args)
+		assert.Contains(t, errs.String(), "shearpin: "+want, "%q", args)
+
+		errs.Reset()
+		assert.Equal(t, exitUsage, run(append(slices.Clone(args), "--json"), streams{out: &out, err: &errs}), "%q", args)
+		assert.Empty(t, errs.String(), "%q", args)
+		var r demo.Result
+		require.NoError(t, json.Unmarshal(out.Bytes(), &r), "%q: %s", args, out.String())
+		assert.Equal(t, demo.StatusFailed, r.Status)
+		require.NotNil(t, r.Error)
+		assert.NotEmpty(t, *r.Error)
+	}
+}
+
+func TestHelpAndVersionAreNotErrors(t *testing.T) {
+	for _, args := range [][]string{{"--help"}, {"demo", "--help"}, {"--version"}} {
+		var out bytes.Buffer
+		assert.Equal(t, exitComplete, run(args, streams{out: &out, err: os.Stderr}), "%q", args)
+		assert.Contains(t, out.String(), "shearpin", "%q", args)
+	}
+}

@@ -1,0 +1,176 @@
+package demo
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/shearpin/shearpin/actors"
+	"github.com/shearpin/shearpin/dcp"
+	"github.com/shearpin/shearpin/rebalance"
+	"github.com/shearpin/shearpin/supervisor"
+)
+
+// eventBuffer is how many events may wait for the watcher. Far more than a rebalance makes; what does not fit is counted.
+const eventBuffer = 1 << 16
+
+// maxExits bounds the exits that are kept; only the first ones are looked at.
+const maxExits = 64
+
+// watcher records what a cluster's event streams say while it runs.
+type watcher struct {
+	streams *actors.Subscription[dcp.Event]
+	tree    *actors.Subscription[supervisor.Event]
+	stop    chan struct{}
+	wg      sync.WaitGroup
+
+	mu       sync.Mutex
+	armed    time.Time
+	restarts int
+	gaveUp   map[dcp.Link]bool
+	links    map[string]dcp.Link
+	crashes  []dcp.LinkCrashed
+	exits    []supervisor.Event
+}
+
+// watch subscribes to the events of c until close is called.
+func watch(c *rebalance.Cluster) *watcher {
+	w := &watcher{
+		streams: c.ReplicationEvents().Subscribe(eventBuffer),
+		tree:    c.SupervisorEvents().Subscribe(eventBuffer),
+		stop:    make(chan struct{}),
+		gaveUp:  make(map[dcp.Link]bool),
+		links:   make(map[string]dcp.Link),
+	}
+	w.wg.Go(w.run)
+	return w
+}
+
+func (w *watcher) run() {
+	for {
+		select {
+		case e := <-w.streams.C():
+			w.replication(e)
+		case e := <-w.tree.C():
+			w.supervision(e)
+		case <-w.stop:
+			w.drain()
+			return
+		}
+	}
+}
+
+// drain takes what was published before close.
+func (w *watcher) drain() {
+	for {
+		select {
+		case e := <-w.streams.C():
+			w.replication(e)
+		case e := <-w.tree.C():
+			w.supervision(e)
+		default:
+			return
+		}
+	}
+}
+
+// close ends the subscriptions. What was published before has been recorded when it returns.
+func (w *watcher) close() {
+	close(w.stop)
+	w.wg.Wait()
+	w.streams.Close()
+	w.tree.Close()
+}
+
+// arm makes the exits from now on count.
+func (w *watcher) arm() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.armed = time.Now()
+}
+
+func (w *watcher) replication(e dcp.Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch e := e.(type) {
+	case dcp.ConsumerStarted:
+		// A link that gave up is opened again as a new one, whose incarnations count from 1.
+		if e.Incarnation > 1 || w.gaveUp[e.Link] {
+			w.restarts++
+		}
+		delete(w.gaveUp, e.Link)
+		w.links[e.Name()] = e.Link
+	case dcp.LinkGaveUp:
+		w.gaveUp[e.Link] = true
+	case dcp.LinkCrashed:
+		if len(w.crashes) < maxExits {
+			w.crashes = append(w.crashes, e)
+		}
+	}
+}
+
+func (w *watcher) supervision(e supervisor.Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if e.Kind == supervisor.ChildExited && connectionRole(e) != "" && !actors.IsNormal(e.Reason) && len(w.exits) < maxExits {
+		w.exits = append(w.exits, e)
+	}
+}
+
+// connectionRole is the role of the connection process that e is about, empty if it is about something else.
+func connectionRole(e supervisor.Event) string {
+	switch e.ID {
+	case dcp.RoleConsumer + " connection":
+		return dcp.RoleConsumer
+	case dcp.RoleProducer + " connection":
+		return dcp.RoleProducer
+	}
+	return ""
+}
+
+// abnormalExits are those since arm, oldest first.
+func (w *watcher) abnormalExits() []exit {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var exits []exit
+	for _, e := range w.exits {
+		if w.armed.IsZero() || e.At.Before(w.armed) {
+			continue
+		}
+		exits = append(exits, exit{link: w.linkOf(e.Supervisor), role: connectionRole(e), reason: e.Reason, at: e.At})
+	}
+	return exits
+}
+
+// linkOf finds the link whose name ends a supervisor's name.
+func (w *watcher) linkOf(supervisor string) dcp.Link {
+	for name, link := range w.links {
+		if strings.HasSuffix(supervisor, " "+name) {
+			return link
+		}
+	}
+	return dcp.Link{}
+}
+
+// expiry is when an ADD_STREAM deadline was first seen to have run out.
+func (w *watcher) expiry() (time.Time, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, crash := range w.crashes {
+		var timeout *dcp.AddStreamTimeout
+		if errors.As(crash.Reason, &timeout) {
+			return crash.At, true
+		}
+	}
+	return time.Time{}, false
+}
+
+func (w *watcher) restartCount() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.restarts
+}
+
+// lost counts events that came faster than they were taken.
+func (w *watcher) lost() uint64 { return w.streams.Dropped() + w.tree.Dropped() }
