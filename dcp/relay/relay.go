@@ -36,7 +36,8 @@ type Config struct {
 	Stall time.Duration
 	// InjectLimit bounds the injected bytes that wait for one socket. 0 means [DefaultInjectLimit].
 	InjectLimit int
-	// Log receives one line when the relay starts and one when it fails; nil discards.
+	// Log receives one line when the relay starts and one when it fails. Its attributes, such as part and link, are the
+	// caller's. nil discards.
 	Log *slog.Logger
 }
 
@@ -83,14 +84,14 @@ type Relay struct {
 
 	ran    atomic.Bool
 	once   sync.Once
-	err    error // the first failure, set by once
+	err    error // the first failure; set by once, before the outlets are closed
 	cancel context.CancelFunc
 }
 
 // New makes a relay that is not yet running. Injections made before [Relay.Run] are written first.
 func New(cfg Config) *Relay {
 	cfg.fill()
-	r := &Relay{cfg: cfg, log: cfg.Log.With("part", "relay"), start: time.Now()}
+	r := &Relay{cfg: cfg, log: cfg.Log, start: time.Now()}
 	r.outlets[Consumer] = newOutlet(Consumer, cfg.Consumer, cfg.Stall, cfg.InjectLimit)
 	r.outlets[Producer] = newOutlet(Producer, cfg.Producer, cfg.Stall, cfg.InjectLimit)
 	return r
@@ -148,7 +149,8 @@ func (r *Relay) fail(err error) {
 // Inject queues whole frames, one or several, to be written to the socket of side at the next frame boundary. It never
 // blocks and keeps no reference to frame. Frames that are queued while the peer does not read wait in memory, up to
 // Config.InjectLimit bytes: [ErrInjectFull] says that there is no space for all of it, [ErrStopped] that the relay has
-// ended; then nothing was queued. Being queued is no promise of being written: the relay may fail first.
+// ended, and wraps its failure; then nothing was queued. Being queued is no promise of being written: the relay may fail
+// first.
 func (r *Relay) Inject(side Side, frame []byte) error {
 	for rest := frame; len(rest) > 0; {
 		var err error
@@ -156,5 +158,9 @@ func (r *Relay) Inject(side Side, frame []byte) error {
 			return fmt.Errorf("relay: injected bytes are no whole frames: %w", err)
 		}
 	}
-	return r.outlets[side].inject(frame)
+	err := r.outlets[side].inject(frame)
+	if errors.Is(err, ErrStopped) {
+		return fmt.Errorf("%w: %w", ErrStopped, r.err)
+	}
+	return err
 }

@@ -29,12 +29,7 @@ func (d *direction) walk(ctx context.Context) (need int, err error) {
 	if d.from == Producer {
 		w.watched = d.r.watched.Load()
 	}
-	need, err = w.run(ctx)
-	d.meter.frames.Add(w.seen)
-	if w.controls > 0 {
-		d.r.controls.Add(w.controls)
-	}
-	return need, err
+	return w.run(ctx)
 }
 
 func (w *walk) run(ctx context.Context) (need int, err error) {
@@ -94,6 +89,16 @@ func (w *walk) count(f mcbp.Frame, action Action) {
 	}
 }
 
+// publish makes what was counted visible: always before the frames are written, so that nobody who has seen their effect
+// finds them uncounted.
+func (w *walk) publish() {
+	w.meter.frames.Add(w.seen)
+	if w.controls > 0 {
+		w.r.controls.Add(w.controls)
+	}
+	w.seen, w.controls = 0, 0
+}
+
 // ask hands over the frame in hand and the asked ones right behind it, and carries out the verdicts.
 func (w *walk) ask(ctx context.Context) error {
 	if err := w.flush(ctx); err != nil {
@@ -143,6 +148,7 @@ func (w *walk) collect() {
 
 // flush writes the run of frames that pass and are not yet written.
 func (w *walk) flush(ctx context.Context) error {
+	w.publish()
 	if w.sent == w.pos {
 		return nil
 	}
@@ -179,6 +185,7 @@ func (w *walk) refuse(ctx context.Context, reason error) error {
 // stream passes on a frame of which missing bytes have not been read, without assembling it. The turn is kept for the whole
 // frame, so nothing can be injected into it.
 func (w *walk) stream(ctx context.Context, missing int) error {
+	w.publish()
 	if err := w.out.take(ctx); err != nil {
 		return err
 	}
