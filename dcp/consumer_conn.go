@@ -1,0 +1,223 @@
+package dcp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/shearpin/shearpin/actors"
+	"github.com/shearpin/shearpin/dcp/mcbp"
+	"github.com/shearpin/shearpin/dcp/relay"
+)
+
+// siblingPatience is how long the consumer connection waits for the supervisor to take it down after the producer
+// connection was told that its socket failed. The producer's exit is the true cause, so it goes first.
+const siblingPatience = time.Second
+
+// consumerConn is the process of the consumer's end of a link. It holds the connection machine and runs the relay; every
+// frame that needs a decision, from either socket, comes to it. When the machine says crash, the process exits with that
+// reason, its context closes both sockets, and no further packet is processed.
+type consumerConn struct {
+	actors.Base
+	env     *linkEnv
+	connect connecting
+	machine *consumerMachine
+	socket  net.Conn
+	relay   *relay.Relay
+	partner *actors.PID
+	callers map[callID]actors.From
+	nextID  callID
+	ticking bool
+	log     *slog.Logger
+}
+
+// Messages of the consumer connection.
+type (
+	// joinProducer gives it the producer's socket.
+	joinProducer struct {
+		conn net.Conn
+		pid  *actors.PID
+	}
+	// changeStreams is a call; the answer is a map[uint16]error, nil if all is as asked for.
+	changeStreams struct{ changes []streamChange }
+	// shutStreams is the call of a planned stop.
+	shutStreams struct{}
+	// askedFrames is the relay's call; the verdicts are filled in before it is answered.
+	askedFrames struct {
+		from     relay.Side
+		frames   []mcbp.Frame
+		verdicts []relay.Verdict
+	}
+	relayStopped struct{ err error }
+	machineTick  struct{}
+	partnerLate  struct{ err error }
+)
+
+func newConsumerConn(env *linkEnv) *consumerConn {
+	return &consumerConn{
+		env:     env,
+		machine: newConsumerMachine(env.limits),
+		callers: map[callID]actors.From{},
+		log:     env.logger("connection"),
+	}
+}
+
+func (p *consumerConn) Init(c *actors.Context) error {
+	p.connect = connecting{env: p.env, role: RoleConsumer}
+	p.connect.begin(c)
+	return nil
+}
+
+func (p *consumerConn) HandleCall(c *actors.Context, from actors.From, msg any) error {
+	now := c.Clock().Now()
+	switch msg := msg.(type) {
+	case *askedFrames:
+		for i, f := range msg.frames {
+			msg.verdicts[i] = p.machine.frame(msg.from, f, now)
+		}
+		if err := p.perform(c); err != nil {
+			return err
+		}
+		from.Reply(nil)
+	case changeStreams:
+		p.machine.request(p.caller(from), msg.changes, now)
+		return p.perform(c)
+	case shutStreams:
+		p.machine.shut(p.caller(from), now)
+		return p.perform(c)
+	default:
+		return p.Base.HandleCall(c, from, msg)
+	}
+	return nil
+}
+
+func (p *consumerConn) caller(from actors.From) callID {
+	p.nextID++
+	p.callers[p.nextID] = from
+	return p.nextID
+}
+
+func (p *consumerConn) HandleInfo(c *actors.Context, msg any) error {
+	switch msg := msg.(type) {
+	case retryConnect:
+		p.connect.attempt(c)
+	case connectFailed:
+		p.connect.failed(c, msg.err)
+	case socketOpened:
+		p.socket = msg.conn
+		p.connect.opened(c, msg.conn)
+	case joinProducer:
+		return p.join(c, msg)
+	case machineTick:
+		p.ticking = false
+		p.machine.tick(c.Clock().Now(), p.progress)
+		return p.perform(c)
+	case relayStopped:
+		return p.relayStopped(c, msg.err)
+	case partnerLate:
+		return p.crashed(RoleProducer, msg.err)
+	default:
+		return fmt.Errorf("consumer connection: unexpected message %T", msg)
+	}
+	return nil
+}
+
+// join starts the relay between the two sockets; only now may streams be added.
+func (p *consumerConn) join(c *actors.Context, msg joinProducer) error {
+	p.partner = msg.pid
+	p.relay = relay.New(relay.Config{
+		Consumer: p.socket,
+		Producer: msg.conn,
+		Decider:  askProcess{pid: c.Self()},
+		Stall:    p.env.limits.withDefaults().Stall,
+		Log:      p.env.logger("relay"),
+	})
+	running := p.relay
+	c.Go(func(ctx context.Context) any { return relayStopped{err: running.Run(ctx)} })
+	p.machine.opened(c.Clock().Now())
+	return p.perform(c)
+}
+
+// askProcess hands the relay's questions to the connection process.
+type askProcess struct{ pid *actors.PID }
+
+func (a askProcess) Decide(ctx context.Context, from relay.Side, frames []mcbp.Frame, verdicts []relay.Verdict) error {
+	_, err := a.pid.Call(ctx, &askedFrames{from: from, frames: frames, verdicts: verdicts})
+	return err
+}
+
+// perform carries out what the machine decided.
+func (p *consumerConn) perform(c *actors.Context) error {
+	for _, e := range p.machine.take() {
+		switch e := e.(type) {
+		case injectFrame:
+			if err := p.relay.Inject(e.to, e.frame); err != nil {
+				return p.crashed(roleOf(e.to), err)
+			}
+		case answerCall:
+			p.reply(e.call, e.errs)
+		case publishEnd:
+			p.log.Info("stream_ended", "vb", e.vb, "stream_opaque", e.opaque, "reason", e.reason)
+			c.Send(p.env.replicator.Load(), streamEnd{vb: e.vb, reason: e.reason})
+		case watchStreams:
+			p.relay.Watch(e.vbs)
+		case shutDone:
+			p.reply(e.call, nil)
+		case crashConn:
+			return p.crashed(RoleConsumer, e.reason)
+		}
+	}
+	if p.machine.awaits() && !p.ticking {
+		p.ticking = true
+		c.SendAfter(p.tickEvery(), machineTick{})
+	}
+	return nil
+}
+
+func (p *consumerConn) reply(id callID, errs map[uint16]error) {
+	from := p.callers[id]
+	delete(p.callers, id)
+	from.Reply(errs)
+}
+
+// tickEvery is fine enough that a deadline is missed by at most an eighth of it.
+func (p *consumerConn) tickEvery() time.Duration {
+	limits := p.env.limits.withDefaults()
+	return max(min(limits.Add, limits.Close, limits.Takeover)/8, 10*time.Millisecond)
+}
+
+func (p *consumerConn) progress(vb uint16) uint64 { return p.relay.Seen(vb) + p.relay.Controls() }
+
+// relayStopped finds out whose socket failed. If it was the producer's, the producer connection exits first.
+func (p *consumerConn) relayStopped(c *actors.Context, err error) error {
+	var failure *relay.Failure
+	cause := err
+	if errors.As(err, &failure) {
+		cause = failure.Err
+	}
+	cause = closedSocket(cause)
+	if failure == nil || failure.Side != relay.Producer || !p.partner.Alive() {
+		return p.crashed(RoleConsumer, cause)
+	}
+	c.Send(p.partner, relayFailed{err: cause})
+	c.SendAfter(siblingPatience, partnerLate{err: cause})
+	return nil
+}
+
+// closedSocket makes every way in which a peer can close a socket one thing.
+func closedSocket(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || isReset(err) {
+		return fmt.Errorf("%w: %w", ErrSocketClosed, err)
+	}
+	return err
+}
+
+func (p *consumerConn) crashed(role string, err error) error {
+	reason := &CrashError{Role: role, Err: err}
+	p.log.Info("connection_crashed", "role", role, "err", reason, "vbs", NamedVBuckets(reason))
+	return reason
+}

@@ -1,0 +1,81 @@
+package dcp
+
+import (
+	"encoding/binary"
+	"slices"
+	"time"
+
+	"github.com/shearpin/shearpin/dcp/mcbp"
+)
+
+// streamEnd decides a STREAM_END. It is the place where the seed's third rule lives.
+//
+// An end counts only if it carries the opaque of the vbucket's current stream or add. Any other end whose opaque an
+// earlier STREAM_REQ of that vbucket showed is stale: real producers send the end of a closed stream after both close
+// answers, exactly when a takeover adds the vbucket again. An end with an opaque never seen, for a vbucket being added,
+// means that the ends are out of step.
+func (m *consumerMachine) streamEnd(f mcbp.Frame, now time.Time) {
+	if len(f.Extras()) != 4 {
+		m.crash(malformed(RoleProducer, f, "STREAM_END needs 4 bytes of extras"))
+		return
+	}
+	reason := mcbp.EndReason(binary.BigEndian.Uint32(f.Extras()))
+	v, ok := m.vbs[f.VBucket()]
+	if !ok {
+		m.counts.UnknownEnds++
+		return
+	}
+	own := v.known && v.opaque == f.Opaque()
+	switch {
+	case own:
+		m.ownEnd(v, f.Opaque(), reason, now)
+	case slices.Contains(v.past, f.Opaque()):
+		m.counts.StaleEnds++
+	case v.beingAdded():
+		m.crash(&UnexpectedStreamEnd{VB: v.vb, AddOpaque: v.op.addOpaque, StreamOpaque: f.Opaque(), Reason: reason})
+	default:
+		m.counts.UnknownEnds++
+	}
+}
+
+// beingAdded reports whether an ADD_STREAM of the vbucket is on the wire and unanswered.
+func (v *vbucket) beingAdded() bool {
+	return (v.state == streamAdding || v.state == streamTakeover) && v.op != nil && !v.op.addAnswered && !v.op.active
+}
+
+// ownEnd applies the verdicts of design §5.2's table to the end of the vbucket's current stream or add.
+func (m *consumerMachine) ownEnd(v *vbucket, opaque mcbp.Opaque, reason mcbp.EndReason, now time.Time) {
+	switch v.state {
+	case streamAdding:
+		m.crash(&UnexpectedStreamEnd{VB: v.vb, AddOpaque: v.op.addOpaque, StreamOpaque: opaque, Reason: reason})
+	case streamLive:
+		if v.bornIn != nil {
+			v.bornIn.fail(v.vb, &StreamEndedError{VB: v.vb, Reason: reason})
+		} else {
+			m.emit(publishEnd{vb: v.vb, opaque: opaque, reason: reason})
+		}
+		v.setState(streamNone)
+	case streamClosing:
+		// Removed; the answers to our CLOSE_STREAMs are still awaited, so the vbucket stays busy.
+		v.forget()
+	case streamTakeover:
+		m.takeoverEnd(v, opaque, reason, now)
+	case streamNone:
+		m.counts.StaleEnds++
+		v.forget()
+	}
+}
+
+func (m *consumerMachine) takeoverEnd(v *vbucket, opaque mcbp.Opaque, reason mcbp.EndReason, now time.Time) {
+	op := v.op
+	switch {
+	case op.active:
+		// The normal end of a takeover; only its add answer may be missing.
+		v.forget()
+	case !op.addAnswered:
+		m.crash(&UnexpectedStreamEnd{VB: v.vb, AddOpaque: op.addOpaque, StreamOpaque: opaque, Reason: reason})
+	default:
+		v.setState(streamNone)
+		m.proceed(op, &StreamEndedError{VB: v.vb, Reason: reason}, now)
+	}
+}

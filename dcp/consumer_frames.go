@@ -1,0 +1,211 @@
+package dcp
+
+import (
+	"time"
+
+	"github.com/shearpin/shearpin/dcp/mcbp"
+	"github.com/shearpin/shearpin/dcp/relay"
+)
+
+// frame decides one frame that the relay asks about and says whether it is passed on. Frames come in the order in which
+// they were read on each socket. After a crash, and after a planned stop, everything is dropped.
+func (m *consumerMachine) frame(from relay.Side, f mcbp.Frame, now time.Time) relay.Verdict {
+	if m.phase == phaseCrashed || m.phase == phaseShut {
+		return relay.Drop
+	}
+	verdict := relay.Pass
+	switch {
+	case f.Opcode() == mcbp.OpDCPAddStream && f.IsResponse() && from == relay.Consumer:
+		m.addAnswer(f, now)
+		verdict = relay.Drop
+	case f.Opcode() == mcbp.OpDCPCloseStream && f.IsResponse():
+		m.closeAnswer(from, f, now)
+		verdict = relay.Drop
+	case f.Opcode() == mcbp.OpDCPStreamReq && !f.IsResponse() && from == relay.Consumer:
+		m.streamRequest(f, now)
+	case f.Opcode() == mcbp.OpDCPStreamReq && f.IsResponse() && from == relay.Producer:
+		m.streamRequestAnswer(f, now)
+	case f.Opcode() == mcbp.OpDCPStreamEnd && !f.IsResponse() && from == relay.Producer:
+		m.streamEnd(f, now)
+	case f.Opcode() == mcbp.OpDCPSetVBucketState && !f.IsResponse() && from == relay.Producer:
+		m.stateRequest(f, now)
+	case f.Opcode() == mcbp.OpDCPSetVBucketState && f.IsResponse() && from == relay.Consumer:
+		m.stateAnswer(f, now)
+	}
+	m.feedStarved(now)
+	if m.phase == phaseCrashed {
+		return relay.Drop
+	}
+	return verdict
+}
+
+// known finds the operation that an answer belongs to. An answer to a retired opaque is dropped and counted; one to an
+// opaque that was never issued means that the ends are out of step (rule 4). While the connection shuts down, nothing
+// can be out of step any more.
+func (m *consumerMachine) known(from relay.Side, f mcbp.Frame) *streamOp {
+	op, fate := m.opaques.lookup(f.Opaque(), f.Opcode(), roleOf(from))
+	switch fate {
+	case opaqueOutstanding:
+		return op
+	case opaqueRetired:
+		m.counts.LateAnswers++
+	case opaqueNeverIssued:
+		if m.phase == phaseShutting {
+			m.counts.LateAnswers++
+			break
+		}
+		m.crash(&UnknownOpaque{Opcode: f.Opcode(), Opaque: f.Opaque(), Role: roleOf(from), VBs: m.adding()})
+	}
+	return nil
+}
+
+func roleOf(side relay.Side) string {
+	if side == relay.Consumer {
+		return RoleConsumer
+	}
+	return RoleProducer
+}
+
+// addAnswer is the consumer's answer to an ADD_STREAM. Its extras repeat the stream opaque in another byte order and are
+// never looked at.
+func (m *consumerMachine) addAnswer(f mcbp.Frame, now time.Time) {
+	op := m.known(relay.Consumer, f)
+	if op == nil {
+		return
+	}
+	m.opaques.retire(op.addOpaque, now)
+	op.addAnswered = true
+	delete(m.byStream, op.vb.opaque)
+	if f.Status() != mcbp.StatusSuccess {
+		err := &StreamStatusError{Op: mcbp.OpDCPAddStream, VB: op.vb.vb, Role: RoleConsumer, Status: f.Status()}
+		op.vb.setState(streamNone)
+		m.proceed(op, err, now)
+		return
+	}
+	if op.kind == opTakeover {
+		m.takeoverMoved(op, now)
+		return
+	}
+	op.vb.setState(streamLive)
+	if !op.settled {
+		op.vb.bornIn = op.call
+		op.call.born = append(op.call.born, op.vb)
+	}
+	m.proceed(op, nil, now)
+}
+
+// takeoverMoved completes a takeover when its add is answered and the consumer has acknowledged active, in either order.
+// A takeover that failed earlier lingers until its add is answered: a stream being added is never given up in place.
+func (m *consumerMachine) takeoverMoved(op *streamOp, now time.Time) {
+	switch {
+	case !op.addAnswered:
+	case op.settled, op.active:
+		op.vb.setState(streamNone)
+		m.proceed(op, nil, now)
+	}
+}
+
+// closeAnswer is either engine's answer to a CLOSE_STREAM. A stream that was gone already is closed: the producer's end
+// may have overtaken our close (history 3).
+func (m *consumerMachine) closeAnswer(from relay.Side, f mcbp.Frame, now time.Time) {
+	op := m.known(from, f)
+	if op == nil {
+		return
+	}
+	m.opaques.retire(f.Opaque(), now)
+	if from == relay.Consumer {
+		op.consumerDone = true
+	} else {
+		op.producerDone = true
+	}
+	op.moved = now
+	switch f.Status() {
+	case mcbp.StatusSuccess, mcbp.StatusKeyNotFound, mcbp.StatusStreamNotFound:
+		op.closed = true
+	default:
+		if op.closeErr == nil {
+			op.closeErr = &StreamStatusError{Op: mcbp.OpDCPCloseStream, VB: op.vb.vb, Role: roleOf(from), Status: f.Status()}
+		}
+	}
+	if !op.consumerDone || !op.producerDone {
+		return
+	}
+	if op.closed || op.vb.state != streamClosing {
+		op.vb.setState(streamNone)
+	} else {
+		op.vb.state = streamLive
+	}
+	m.proceed(op, op.closeErr, now)
+}
+
+// streamRequest is the consumer's STREAM_REQ on its way to the producer: it shows which stream opaque belongs to the
+// add. A rollback repeats the request.
+func (m *consumerMachine) streamRequest(f mcbp.Frame, now time.Time) {
+	v := m.vbucket(f.VBucket())
+	if v.known && v.opaque != f.Opaque() {
+		delete(m.byStream, v.opaque)
+		v.forget()
+	}
+	v.opaque, v.known = f.Opaque(), true
+	if op := v.op; op != nil && op.kind != opClose {
+		op.moved = now
+		m.byStream[f.Opaque()] = op
+	}
+}
+
+// streamRequestAnswer is the producer's answer; a rollback gives the consumer time to roll back and ask again.
+func (m *consumerMachine) streamRequestAnswer(f mcbp.Frame, now time.Time) {
+	op, ok := m.byStream[f.Opaque()]
+	if !ok || op.vb.opaque != f.Opaque() {
+		return
+	}
+	op.moved = now
+	switch f.Status() {
+	case mcbp.StatusRollback:
+		op.rolledBack = true
+	case mcbp.StatusSuccess:
+		op.rolledBack = false
+		op.accepted = true
+		op.began = now
+	}
+}
+
+// stateRequest is the producer's SET_VBUCKET_STATE: how far a takeover has come.
+func (m *consumerMachine) stateRequest(f mcbp.Frame, now time.Time) {
+	v, ok := m.vbs[f.VBucket()]
+	if !ok || v.op == nil || v.op.kind != opTakeover || !v.known || v.opaque != f.Opaque() {
+		return
+	}
+	if len(f.Extras()) != 1 {
+		m.crash(malformed(RoleProducer, f, "SET_VBUCKET_STATE needs 1 byte of extras"))
+		return
+	}
+	v.op.requested = mcbp.VBucketState(f.Extras()[0])
+	v.op.moved = now
+}
+
+// stateAnswer is the consumer's answer to it. The request passed through us before, so it is known which state this
+// acknowledges.
+func (m *consumerMachine) stateAnswer(f mcbp.Frame, now time.Time) {
+	for op := range m.pending {
+		if op.kind != opTakeover || !op.vb.known || op.vb.opaque != f.Opaque() || op.requested == mcbp.VBucketMissing {
+			continue
+		}
+		op.moved = now
+		requested := op.requested
+		op.requested = mcbp.VBucketMissing
+		if f.Status() != mcbp.StatusSuccess {
+			m.settle(op, &StreamStatusError{Op: mcbp.OpDCPSetVBucketState, VB: op.vb.vb, Role: RoleConsumer, Status: f.Status()})
+		} else if requested == mcbp.VBucketActive {
+			op.active = true
+		}
+		m.takeoverMoved(op, now)
+		return
+	}
+}
+
+func malformed(role string, f mcbp.Frame, why string) error {
+	e := &MalformedFrame{Role: role, Why: why}
+	copy(e.Header[:], f)
+	return e
+}

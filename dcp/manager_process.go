@@ -1,0 +1,405 @@
+package dcp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/shearpin/shearpin/actors"
+	"github.com/shearpin/shearpin/dcp/kv"
+	"github.com/shearpin/shearpin/supervisor"
+)
+
+// managerTickEvery bounds how late a retry or the end of a grace is noticed.
+const managerTickEvery = 250 * time.Millisecond
+
+// managerProcess performs what the manager machine decides: it starts and stops links, calls their replicators without
+// waiting for them, and answers. It never blocks on a peer.
+type managerProcess struct {
+	actors.Base
+	opts    Options
+	links   *actors.PID
+	machine *managerMachine
+	callers map[callID]actors.From
+	nextID  callID
+	running map[linkKey]*runningLink
+	shut    *shutting
+	log     *slog.Logger
+}
+
+// runningLink is a link's supervisor while it lives.
+type runningLink struct {
+	env      *linkEnv
+	sup      *actors.PID
+	ref      actors.Ref
+	stopping bool
+	// again says that the link is needed anew once it has stopped; held are its calls until then.
+	again bool
+	held  []callLink
+}
+
+// shutting is the planned stop of everything.
+type shutting struct {
+	callers []actors.From
+	open    int
+	errs    []error
+}
+
+// Requests to the manager.
+type (
+	prepareRequest struct{ epoch uint64 }
+	applyRequest   struct {
+		epoch   uint64
+		owner   string
+		changes map[uint16]string
+		retain  bool
+	}
+	takeoverRequest struct {
+		epoch    uint64
+		owner    string
+		vb       uint16
+		producer string
+	}
+	releaseRequest struct {
+		epoch uint64
+		owner string
+	}
+	fenceVBucket struct {
+		vb       uint16
+		producer string
+	}
+	shutAll       struct{}
+	statusRequest struct{}
+	managerTick   struct{}
+	linkStopped   struct {
+		key linkKey
+		err error
+	}
+	fenceDone struct {
+		from actors.From
+		err  error
+	}
+)
+
+func newManagerProcess(opts Options, links *actors.PID) *managerProcess {
+	return &managerProcess{
+		opts:    opts,
+		links:   links,
+		machine: newManagerMachine(opts.Bucket, opts.Consumer, opts.Connections, opts.Limits),
+		callers: map[callID]actors.From{},
+		running: map[linkKey]*runningLink{},
+		log:     opts.Log.With("part", "manager", "bucket", opts.Bucket, "consumer", opts.Consumer),
+	}
+}
+
+func (p *managerProcess) Init(c *actors.Context) error {
+	c.SendAfter(managerTickEvery, managerTick{})
+	return nil
+}
+
+func (p *managerProcess) HandleCall(c *actors.Context, from actors.From, msg any) error {
+	if p.shut != nil {
+		switch msg.(type) {
+		case shutAll, statusRequest:
+		default:
+			from.Fail(ErrShut)
+			return nil
+		}
+	}
+	now := c.Clock().Now()
+	switch msg := msg.(type) {
+	case prepareRequest:
+		p.machine.prepare(p.caller(from), msg.epoch, now)
+	case applyRequest:
+		if msg.retain {
+			p.machine.retain(p.caller(from), msg.epoch, msg.owner, msg.changes, now)
+		} else {
+			p.machine.apply(p.caller(from), msg.epoch, msg.owner, msg.changes, now)
+		}
+	case takeoverRequest:
+		p.machine.takeover(p.caller(from), msg.epoch, msg.owner, msg.vb, msg.producer, now)
+	case releaseRequest:
+		p.machine.release(p.caller(from), msg.epoch, msg.owner)
+	case fenceVBucket:
+		p.fence(c, from, msg)
+	case shutAll:
+		p.shutAll(c, from)
+	case statusRequest:
+		from.Reply(p.machine.status())
+	default:
+		return p.Base.HandleCall(c, from, msg)
+	}
+	return p.perform(c)
+}
+
+func (p *managerProcess) caller(from actors.From) callID {
+	p.nextID++
+	p.callers[p.nextID] = from
+	return p.nextID
+}
+
+func (p *managerProcess) HandleInfo(c *actors.Context, msg any) error {
+	now := c.Clock().Now()
+	switch msg := msg.(type) {
+	case linkNews:
+		p.news(msg.event, now)
+	case actors.Response:
+		p.answered(msg, now)
+	case actors.Down:
+		p.linkDown(c, msg, now)
+	case managerTick:
+		c.SendAfter(managerTickEvery, managerTick{})
+		p.machine.tick(now)
+	case linkStopped:
+		p.stopped(c, msg)
+	case fenceDone:
+		answerFence(msg.from, msg.err)
+	default:
+		return fmt.Errorf("replication manager: unexpected message %T", msg)
+	}
+	return p.perform(c)
+}
+
+// news follows the links. The replicator sends it after it has answered the calls that a crash took.
+func (p *managerProcess) news(event Event, now time.Time) {
+	switch e := event.(type) {
+	case LinkUp:
+		p.machine.linkIsUp(keyOf(e.Link), e.Incarnation, now)
+	case LinkCrashed:
+		p.machine.linkCrashed(keyOf(e.Link), e.Incarnation, e.Reason, e.VBs, now)
+	case StreamEnded:
+		p.machine.streamEnded(keyOf(e.Link), e.VB, now)
+	}
+}
+
+func keyOf(l Link) linkKey { return linkKey{producer: l.Producer, conn: l.Conn} }
+
+func (p *managerProcess) answered(msg actors.Response, now time.Time) {
+	switch tag := msg.Tag.(type) {
+	case sentCall:
+		reply, ok := msg.Value.(linkReply)
+		err := reply.err
+		if msg.Err != nil {
+			err = p.machine.linkOf(tag.key).wrap(msg.Err)
+		} else if !ok {
+			err = fmt.Errorf("replicator answered with %T", msg.Value)
+		}
+		p.machine.linkAnswered(tag.id, reply.errs, err, now)
+	case fenceTag:
+		err := msg.Err
+		if reply, ok := msg.Value.(linkReply); ok && err == nil {
+			err = reply.err
+		}
+		if tag.from != nil {
+			answerFence(*tag.from, err)
+		}
+	}
+}
+
+// sentCall and fenceTag are the tags of our requests to replicators.
+type (
+	sentCall struct {
+		id  callID
+		key linkKey
+	}
+	fenceTag struct{ from *actors.From }
+)
+
+func answerFence(from actors.From, err error) {
+	if err != nil {
+		from.Fail(fmt.Errorf("fence: %w", err))
+		return
+	}
+	from.Reply(nil)
+}
+
+func (p *managerProcess) perform(c *actors.Context) error {
+	effects := p.machine.take()
+	for len(effects) > 0 {
+		for _, e := range effects {
+			switch e := e.(type) {
+			case startLink:
+				p.startLink(c, e.key)
+			case stopLink:
+				p.stopLink(c, e.key)
+			case callLink:
+				p.callLink(c, e)
+			case cancelLink:
+				p.cancelLink(c, e.key)
+			case resetLink:
+				p.resetLink(c, e.key)
+			case answerManager:
+				from := p.callers[e.call]
+				delete(p.callers, e.call)
+				if e.err != nil {
+					from.Fail(e.err)
+				} else {
+					from.Reply(nil)
+				}
+			}
+		}
+		effects = p.machine.take()
+	}
+	return nil
+}
+
+func (p *managerProcess) startLink(c *actors.Context, key linkKey) {
+	if l, ok := p.running[key]; ok {
+		if l.stopping {
+			l.again = true
+		}
+		return
+	}
+	env := &linkEnv{
+		link:      p.machine.linkOf(key),
+		limits:    p.opts.Limits,
+		endpoints: p.opts.Endpoints,
+		log:       p.opts.Log,
+		events:    p.opts.Events,
+		tree:      p.opts.SupervisorEvents,
+		manager:   c.Self(),
+	}
+	ctx, cancel := context.WithTimeout(c.Ctx(), p.opts.Limits.Connect)
+	defer cancel()
+	sup, err := supervisor.StartChild(ctx, p.links, linkChild(env))
+	if err != nil {
+		p.log.Warn("link_start_failed", "producer", key.producer, "conn", key.conn, "err", err)
+		p.machine.linkGone(key, err, c.Clock().Now())
+		return
+	}
+	p.running[key] = &runningLink{env: env, sup: sup, ref: c.Monitor(sup)}
+}
+
+// callLink hands operations to the link's replicator; a link that is about to start again gets them then.
+func (p *managerProcess) callLink(c *actors.Context, call callLink) {
+	l, ok := p.running[call.key]
+	switch {
+	case !ok:
+		err := p.machine.linkOf(call.key).wrap(errors.New("link did not start"))
+		p.machine.linkAnswered(call.id, nil, err, c.Clock().Now())
+	case l.stopping:
+		l.held = append(l.held, call)
+	default:
+		c.Request(l.env.replicator.Load(), answerLimit, linkRequest{changes: call.changes}, sentCall{id: call.id, key: call.key})
+	}
+}
+
+func (p *managerProcess) cancelLink(c *actors.Context, key linkKey) {
+	if l, ok := p.running[key]; ok && !l.stopping {
+		c.Cast(l.env.replicator.Load(), cancelRequest{})
+	}
+}
+
+func (p *managerProcess) resetLink(c *actors.Context, key linkKey) {
+	if l, ok := p.running[key]; ok && !l.stopping {
+		p.log.Info("link_reset", "producer", key.producer, "conn", key.conn)
+		c.Request(l.env.replicator.Load(), p.fenceLimit(), fenceRequest{}, fenceTag{})
+	}
+}
+
+// fenceLimit covers a whole handshake and the pause before it.
+func (p *managerProcess) fenceLimit() time.Duration { return 6*p.opts.Limits.Connect + lastRetry }
+
+// fence ends whatever connection of that name the consumer's engine has.
+func (p *managerProcess) fence(c *actors.Context, from actors.From, msg fenceVBucket) {
+	key := p.machine.key(msg.producer, msg.vb)
+	if l, ok := p.running[key]; ok && !l.stopping {
+		c.Request(l.env.replicator.Load(), p.fenceLimit(), fenceRequest{}, fenceTag{from: &from})
+		return
+	}
+	endpoint, ok := p.opts.Endpoints(p.opts.Consumer)
+	if !ok {
+		answerFence(from, fmt.Errorf("%w: %q", ErrUnknownNode, p.opts.Consumer))
+		return
+	}
+	name, limit := p.machine.linkOf(key).Name(), p.fenceLimit()
+	c.Go(func(ctx context.Context) any {
+		ctx, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		return fenceDone{from: from, err: kv.Nuke(ctx, endpoint, p.opts.Bucket, name)}
+	})
+}
+
+// stopLink closes the link's streams and then terminates it, without holding up the manager.
+func (p *managerProcess) stopLink(c *actors.Context, key linkKey) {
+	l, ok := p.running[key]
+	if !ok || l.stopping {
+		return
+	}
+	l.stopping = true
+	c.Demonitor(l.ref)
+	limit := p.opts.Limits.Close
+	c.Go(func(ctx context.Context) any {
+		ctx, cancel := context.WithTimeout(ctx, 2*limit)
+		defer cancel()
+		_, err := l.env.replicator.Load().Call(ctx, shutRequest{limit: limit})
+		terminated := supervisor.TerminateChild(ctx, p.links, l.env.link.Name())
+		return linkStopped{key: key, err: errors.Join(err, terminated)}
+	})
+}
+
+// stopped forgets a link that has stopped, or starts it anew if it was needed meanwhile.
+func (p *managerProcess) stopped(c *actors.Context, msg linkStopped) {
+	l := p.running[msg.key]
+	delete(p.running, msg.key)
+	p.log.Info("link_stopped", "producer", msg.key.producer, "conn", msg.key.conn, "err", msg.err)
+	if p.shut != nil {
+		p.shut.open--
+		p.shut.errs = append(p.shut.errs, p.machine.linkOf(msg.key).wrap(msg.err))
+		p.answerShut()
+		return
+	}
+	if l == nil || !l.again {
+		return
+	}
+	p.startLink(c, msg.key)
+	for _, call := range l.held {
+		p.callLink(c, call)
+	}
+}
+
+// linkDown is the end of a link's supervisor that we did not ask for.
+func (p *managerProcess) linkDown(c *actors.Context, down actors.Down, now time.Time) {
+	for key, l := range p.running {
+		if l.ref != down.Ref {
+			continue
+		}
+		delete(p.running, key)
+		p.log.Warn("link_gave_up", "producer", key.producer, "conn", key.conn, "err", down.Reason)
+		p.machine.linkGone(key, down.Reason, now)
+		if p.opts.Events != nil {
+			p.opts.Events.Publish(LinkGaveUp{Link: l.env.link, Reason: l.env.link.wrap(down.Reason), At: c.Clock().Now()})
+		}
+		return
+	}
+}
+
+func (p *managerProcess) shutAll(c *actors.Context, from actors.From) {
+	if p.shut == nil {
+		p.shut = &shutting{}
+		for _, key := range p.machine.sortedLinks() {
+			p.stopLink(c, key)
+		}
+		p.shut.open = len(p.running)
+	}
+	p.shut.callers = append(p.shut.callers, from)
+	p.answerShut()
+}
+
+func (p *managerProcess) answerShut() {
+	if p.shut.open > 0 {
+		return
+	}
+	err := errors.Join(slices.Clone(p.shut.errs)...)
+	for _, from := range p.shut.callers {
+		if err != nil {
+			from.Fail(err)
+		} else {
+			from.Reply(nil)
+		}
+	}
+	p.shut.callers = nil
+}

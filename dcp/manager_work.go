@@ -1,0 +1,231 @@
+package dcp
+
+import (
+	"slices"
+	"time"
+)
+
+// apply takes a request to change single vbuckets: the producer to replicate from, "" for none.
+func (m *managerMachine) apply(id callID, epoch uint64, owner string, changes map[uint16]string, now time.Time) {
+	if !m.current(id, epoch) {
+		return
+	}
+	m.begin(id, epoch, owner, changes, now)
+}
+
+// retain closes every stream, and forgets every desired one, that is not in wanted; it opens nothing.
+func (m *managerMachine) retain(id callID, epoch uint64, owner string, wanted map[uint16]string, now time.Time) {
+	if !m.current(id, epoch) {
+		return
+	}
+	changes := map[uint16]string{}
+	for _, r := range m.replicas {
+		keep := wanted[r.vb]
+		if r.desired != "" && r.desired != keep || r.has && r.on != m.key(keep, r.vb) || r.work != nil || len(r.queue) > 0 {
+			changes[r.vb] = ""
+		}
+	}
+	m.begin(id, epoch, owner, changes, now)
+	m.stopIdleLinks()
+}
+
+// takeover takes a request to make this node active for a vbucket, by a takeover stream from its producer.
+func (m *managerMachine) takeover(id callID, epoch uint64, owner string, vb uint16, producer string, now time.Time) {
+	if !m.current(id, epoch) {
+		return
+	}
+	call := m.newCall(id, epoch, 1)
+	r := m.replica(vb)
+	r.owner, r.epoch = owner, epoch
+	m.enqueue(r, &work{kind: workTakeover, replica: r, producer: producer, call: call, epoch: epoch}, now)
+}
+
+// release lets the manager look after the vbuckets of an owner that is done.
+func (m *managerMachine) release(id callID, epoch uint64, owner string) {
+	if !m.current(id, epoch) {
+		return
+	}
+	for _, r := range m.replicas {
+		if r.owner == owner {
+			r.owner = ""
+		}
+	}
+	m.emit(answerManager{call: id})
+}
+
+func (m *managerMachine) begin(id callID, epoch uint64, owner string, changes map[uint16]string, now time.Time) {
+	call := m.newCall(id, epoch, len(changes))
+	vbs := make([]uint16, 0, len(changes))
+	for vb := range changes {
+		vbs = append(vbs, vb)
+	}
+	slices.Sort(vbs)
+	for _, vb := range vbs {
+		r := m.replica(vb)
+		r.owner, r.epoch = owner, epoch
+		m.enqueue(r, &work{kind: workSet, replica: r, producer: changes[vb], call: call, epoch: epoch}, now)
+	}
+	if len(changes) == 0 {
+		m.answer(call)
+	}
+}
+
+func (m *managerMachine) newCall(id callID, epoch uint64, open int) *applyCall {
+	call := &applyCall{id: id, epoch: epoch, open: open}
+	m.calls[id] = call
+	return call
+}
+
+// enqueue puts work behind what the vbucket is doing. Changes that wait there and have not begun are overtaken: only the
+// last one matters.
+func (m *managerMachine) enqueue(r *replica, w *work, now time.Time) {
+	if w.kind == workSet {
+		for _, waiting := range r.queue {
+			m.settle(waiting, ErrSuperseded)
+		}
+		r.queue = nil
+	}
+	r.queue = append(r.queue, w)
+	m.startNext(r, now)
+}
+
+// startNext begins the vbucket's next work.
+func (m *managerMachine) startNext(r *replica, now time.Time) {
+	for r.work == nil && len(r.queue) > 0 {
+		w := r.queue[0]
+		r.queue = slices.Delete(r.queue, 0, 1)
+		r.work = w
+		w.previous = r.desired
+		r.desired = w.producer
+		if w.kind == workTakeover {
+			r.desired = ""
+		}
+		m.step(w, now)
+	}
+}
+
+// step does the next thing that a work item needs: close the stream where it runs, then open it where it is wanted.
+func (m *managerMachine) step(w *work, now time.Time) {
+	r := w.replica
+	target := m.key(w.producer, r.vb)
+	switch {
+	case r.has && (w.producer == "" || r.on != target):
+		w.closing = true
+		m.batch(r.on, w, streamChange{VB: r.vb, Kind: opClose})
+	case w.kind == workTakeover && r.has:
+		m.batch(target, w, streamChange{VB: r.vb, Kind: opClose}, streamChange{VB: r.vb, Kind: opTakeover})
+	case w.kind == workTakeover:
+		m.batch(target, w, streamChange{VB: r.vb, Kind: opTakeover})
+	case w.producer == "" || r.has:
+		m.finish(w, nil, now)
+	default:
+		m.batch(target, w, streamChange{VB: r.vb, Kind: opAdd})
+	}
+}
+
+func (m *managerMachine) batch(key linkKey, w *work, changes ...streamChange) {
+	b, ok := m.batches[key]
+	if !ok {
+		b = &batch{key: key}
+		m.batches[key] = b
+	}
+	b.changes = append(b.changes, changes...)
+	b.works = append(b.works, w)
+}
+
+// linkAnswered takes a replicator's answer: err for the whole call, errs for single vbuckets.
+func (m *managerMachine) linkAnswered(id callID, errs map[uint16]error, err error, now time.Time) {
+	b, ok := m.sent[id]
+	if !ok {
+		return
+	}
+	delete(m.sent, id)
+	for _, w := range b.works {
+		failed := err
+		if failed == nil {
+			failed = errs[w.replica.vb]
+		}
+		m.moved(w, b.key, failed, now)
+	}
+	m.drained()
+}
+
+// moved follows up one vbucket of an answered call.
+func (m *managerMachine) moved(w *work, key linkKey, err error, now time.Time) {
+	r := w.replica
+	switch {
+	case err != nil && (w.closing || w.kind == workTakeover):
+		m.finish(w, err, now)
+	case err != nil:
+		r.has = false
+		m.finish(w, err, now)
+	case w.closing && w.epoch < m.epoch:
+		// Overtaken between the close and what was to follow it.
+		w.closing, r.has = false, false
+		m.finish(w, ErrSuperseded, now)
+	case w.closing:
+		w.closing, r.has = false, false
+		m.step(w, now)
+	case w.kind == workTakeover:
+		r.has = false
+		m.finish(w, nil, now)
+	default:
+		r.has, r.on = true, key
+		m.finish(w, nil, now)
+	}
+}
+
+// finish settles a work item. One that failed leaves the desired state as before the request.
+func (m *managerMachine) finish(w *work, err error, now time.Time) {
+	r := w.replica
+	r.work = nil
+	switch {
+	case err != nil && w.kind == workSet:
+		r.desired = w.previous
+	case err == nil:
+		r.failures, r.notBefore = 0, time.Time{}
+	}
+	if err != nil && w.own {
+		m.postpone(r, now)
+	}
+	m.settle(w, err)
+	m.startNext(r, now)
+	m.dropIfIdle(r)
+}
+
+func (m *managerMachine) settle(w *work, err error) {
+	call := w.call
+	if call == nil {
+		return
+	}
+	w.call = nil
+	if err != nil {
+		if call.errs == nil {
+			call.errs = map[uint16]error{}
+		}
+		call.errs[w.replica.vb] = err
+	}
+	call.open--
+	if call.open == 0 {
+		m.answer(call)
+	}
+}
+
+func (m *managerMachine) answer(call *applyCall) {
+	if _, ok := m.calls[call.id]; !ok {
+		return
+	}
+	delete(m.calls, call.id)
+	var err error
+	if len(call.errs) > 0 {
+		err = &ApplyError{ByVB: call.errs}
+	}
+	m.emit(answerManager{call: call.id, err: err})
+}
+
+// dropIfIdle forgets a vbucket of which nothing is wanted and nothing is known.
+func (m *managerMachine) dropIfIdle(r *replica) {
+	if r.desired == "" && !r.has && r.work == nil && len(r.queue) == 0 {
+		delete(m.replicas, r.vb)
+	}
+}
