@@ -76,7 +76,7 @@ func linkSpec(env *linkEnv) supervisor.Spec {
 				}
 				return pid, err
 			}},
-			{ID: "connection supervisor", Type: supervisor.Supervisor, Start: func(c *actors.Context) (*actors.PID, error) {
+			{ID: "connection supervisor", Type: supervisor.TypeSupervisor, Start: func(c *actors.Context) (*actors.PID, error) {
 				return c.StartLink(supervisor.New(connections), actors.WithKind("supervisor"))
 			}},
 		},
@@ -88,7 +88,7 @@ func linkChild(env *linkEnv) supervisor.ChildSpec {
 	return supervisor.ChildSpec{
 		ID:      env.link.Name(),
 		Restart: supervisor.Temporary,
-		Type:    supervisor.Supervisor,
+		Type:    supervisor.TypeSupervisor,
 		Start: func(c *actors.Context) (*actors.PID, error) {
 			return c.StartLink(supervisor.New(linkSpec(env)), actors.WithKind("supervisor"))
 		},

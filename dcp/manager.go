@@ -92,7 +92,7 @@ func Child(id string, opts Options, ready func(*Manager)) (supervisor.ChildSpec,
 	ready(m)
 	return supervisor.ChildSpec{
 		ID:   id,
-		Type: supervisor.Supervisor,
+		Type: supervisor.TypeSupervisor,
 		Start: func(c *actors.Context) (*actors.PID, error) {
 			return c.StartLink(supervisor.New(m.spec()), actors.WithKind("supervisor"))
 		},
@@ -112,7 +112,7 @@ func (m *Manager) spec() supervisor.Spec {
 		Log:       m.opts.Log,
 		Events:    m.opts.SupervisorEvents,
 		Children: []supervisor.ChildSpec{
-			{ID: "replication supervisor", Type: supervisor.Supervisor, Start: func(c *actors.Context) (*actors.PID, error) {
+			{ID: "replication supervisor", Type: supervisor.TypeSupervisor, Start: func(c *actors.Context) (*actors.PID, error) {
 				spec := supervisor.Spec{Name: "links of " + name, Log: m.opts.Log, Events: m.opts.SupervisorEvents}
 				pid, err := c.StartLink(supervisor.New(spec), actors.WithKind("supervisor"))
 				links = pid

@@ -41,13 +41,6 @@ type runningLink struct {
 	held  []callLink
 }
 
-// shutting is the planned stop of everything.
-type shutting struct {
-	callers []actors.From
-	open    int
-	errs    []error
-}
-
 // Requests to the manager.
 type (
 	prepareRequest struct{ epoch uint64 }
@@ -208,14 +201,6 @@ type (
 	fenceTag struct{ from *actors.From }
 )
 
-func answerFence(from actors.From, err error) {
-	if err != nil {
-		from.Fail(fmt.Errorf("fence: %w", err))
-		return
-	}
-	from.Reply(nil)
-}
-
 func (p *managerProcess) perform(c *actors.Context) error {
 	effects := p.machine.take()
 	for len(effects) > 0 {
@@ -293,74 +278,6 @@ func (p *managerProcess) cancelLink(c *actors.Context, key linkKey) {
 	}
 }
 
-func (p *managerProcess) resetLink(c *actors.Context, key linkKey) {
-	if l, ok := p.running[key]; ok && !l.stopping {
-		p.log.Info("link_reset", "producer", key.producer, "conn", key.conn)
-		c.Request(l.env.replicator.Load(), p.fenceLimit(), fenceRequest{}, fenceTag{})
-	}
-}
-
-// fenceLimit covers a whole handshake and the pause before it.
-func (p *managerProcess) fenceLimit() time.Duration { return 6*p.opts.Limits.Connect + lastRetry }
-
-// fence ends whatever connection of that name the consumer's engine has.
-func (p *managerProcess) fence(c *actors.Context, from actors.From, msg fenceVBucket) {
-	key := p.machine.key(msg.producer, msg.vb)
-	if l, ok := p.running[key]; ok && !l.stopping {
-		c.Request(l.env.replicator.Load(), p.fenceLimit(), fenceRequest{}, fenceTag{from: &from})
-		return
-	}
-	endpoint, ok := p.opts.Endpoints(p.opts.Consumer)
-	if !ok {
-		answerFence(from, fmt.Errorf("%w: %q", ErrUnknownNode, p.opts.Consumer))
-		return
-	}
-	name, limit := p.machine.linkOf(key).Name(), p.fenceLimit()
-	c.Go(func(ctx context.Context) any {
-		ctx, cancel := context.WithTimeout(ctx, limit)
-		defer cancel()
-		return fenceDone{from: from, err: kv.Nuke(ctx, endpoint, p.opts.Bucket, name)}
-	})
-}
-
-// stopLink closes the link's streams and then terminates it, without holding up the manager.
-func (p *managerProcess) stopLink(c *actors.Context, key linkKey) {
-	l, ok := p.running[key]
-	if !ok || l.stopping {
-		return
-	}
-	l.stopping = true
-	c.Demonitor(l.ref)
-	limit := p.opts.Limits.Close
-	c.Go(func(ctx context.Context) any {
-		ctx, cancel := context.WithTimeout(ctx, 2*limit)
-		defer cancel()
-		_, err := l.env.replicator.Load().Call(ctx, shutRequest{limit: limit})
-		terminated := supervisor.TerminateChild(ctx, p.links, l.env.link.Name())
-		return linkStopped{key: key, err: errors.Join(err, terminated)}
-	})
-}
-
-// stopped forgets a link that has stopped, or starts it anew if it was needed meanwhile.
-func (p *managerProcess) stopped(c *actors.Context, msg linkStopped) {
-	l := p.running[msg.key]
-	delete(p.running, msg.key)
-	p.log.Info("link_stopped", "producer", msg.key.producer, "conn", msg.key.conn, "err", msg.err)
-	if p.shut != nil {
-		p.shut.open--
-		p.shut.errs = append(p.shut.errs, p.machine.linkOf(msg.key).wrap(msg.err))
-		p.answerShut()
-		return
-	}
-	if l == nil || !l.again {
-		return
-	}
-	p.startLink(c, msg.key)
-	for _, call := range l.held {
-		p.callLink(c, call)
-	}
-}
-
 // linkDown is the end of a link's supervisor that we did not ask for.
 func (p *managerProcess) linkDown(c *actors.Context, down actors.Down, now time.Time) {
 	for key, l := range p.running {
@@ -375,31 +292,4 @@ func (p *managerProcess) linkDown(c *actors.Context, down actors.Down, now time.
 		}
 		return
 	}
-}
-
-func (p *managerProcess) shutAll(c *actors.Context, from actors.From) {
-	if p.shut == nil {
-		p.shut = &shutting{}
-		for _, key := range p.machine.sortedLinks() {
-			p.stopLink(c, key)
-		}
-		p.shut.open = len(p.running)
-	}
-	p.shut.callers = append(p.shut.callers, from)
-	p.answerShut()
-}
-
-func (p *managerProcess) answerShut() {
-	if p.shut.open > 0 {
-		return
-	}
-	err := errors.Join(slices.Clone(p.shut.errs)...)
-	for _, from := range p.shut.callers {
-		if err != nil {
-			from.Fail(err)
-		} else {
-			from.Reply(nil)
-		}
-	}
-	p.shut.callers = nil
 }
