@@ -79,9 +79,10 @@ type PanicError struct {
 // maxStack bounds the frames kept of a panic.
 const maxStack = 64
 
-// newPanicError keeps the program counters of the panicking goroutine; it is called from the deferred function that
-// recovered. Formatting them is left to Stack, because a crash is an ordinary event here and must be cheap.
-func newPanicError(value any) *PanicError {
+// NewPanicError makes the reason out of what recover returned. Called from the deferred function that recovered, it keeps
+// the program counters of the panic. Formatting them is left to Stack, because a crash is an ordinary event here and must
+// be cheap.
+func NewPanicError(value any) *PanicError {
 	pcs := make([]uintptr, maxStack)
 	// The first two are runtime.Callers and this function.
 	return &PanicError{Value: value, pcs: pcs[:runtime.Callers(2, pcs)]}
@@ -122,5 +123,5 @@ func crash(recovered any) error {
 	if recovered == nil {
 		return ErrGoexit
 	}
-	return newPanicError(recovered)
+	return NewPanicError(recovered)
 }

@@ -138,4 +138,4 @@ func (i *invoker) InvokeUserMessage(m any) { (*PID)(i).receive(m) }
 func (i *invoker) InvokeSystemMessage(any) {}
 
 // EscalateFailure is called by the mailbox after a panic that receive let through, which would be a fault in this package.
-func (i *invoker) EscalateFailure(reason, _ any) { (*PID)(i).exit(newPanicError(reason)) }
+func (i *invoker) EscalateFailure(reason, _ any) { (*PID)(i).exit(NewPanicError(reason)) }
