@@ -13,28 +13,28 @@ import (
 
 // Every layer is split in the same way: a pure machine decides, an actor acts. What decides takes an event and returns
 // effects, so that it can be explored, simulated and fuzzed as it is shipped. These packages decide, and so does every file
-// that is named for a machine or has a method of a type that such a file declares: they see no socket, file, clock, lock,
-// logger or goroutine, and no luck but the seed they are given.
+// that is named for a machine or a decision, or has a method of a type that such a file declares: they see no socket, file,
+// clock, lock, logger or goroutine, and no luck but the seed they are given.
 var purePackages = []string{"dcp/mcbp", "rebalance/vbmap", "rebalance/schedule"}
 
 // impure are the packages that no decision needs.
 var impure = []string{
-	"net", "os", "io/fs", "log", "context", "sync", "syscall", "unsafe",
+	"net", "os", "io/fs", "log", "sync", "syscall", "unsafe",
 	module + "/supervisor",
 }
 
-// identities is all that a decision may use of the package actors: it may tell processes and exit reasons apart, but
-// neither start processes nor send to them.
-var identities = []string{
-	"PID", "Ref", "Normal", "Shutdown", "ShutdownWith", "Killed", "NoProcess", "IsNormal", "PanicError",
+// only names what a decision may use of packages that can do more: it may tell processes, exit reasons and ends of
+// contexts apart, but neither start, send nor wait; and it may throw dice that are seeded by its caller.
+var only = map[string][]string{
+	"actors": {
+		"PID", "Ref", "Normal", "Shutdown", "ShutdownWith", "Killed", "NoProcess", "ErrIgnore", "IsNormal", "PanicError",
+	},
+	"context": {"Canceled", "DeadlineExceeded"},
+	"rand":    {"New", "NewPCG", "NewChaCha8", "NewZipf", "Rand", "PCG", "ChaCha8", "Source", "Zipf"},
 }
 
-// clocks are the functions that ask the world for the time instead of the caller; dice is all of math/rand that does not
-// draw from a source of its own.
-var (
-	clocks = []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker"}
-	dice   = []string{"New", "NewPCG", "NewChaCha8", "NewZipf", "Rand", "PCG", "ChaCha8", "Source", "Zipf"}
-)
+// clocks are the functions of the package time that ask the world instead of the caller.
+var clocks = []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker"}
 
 func TestMachinesDecideAndDoNotAct(t *testing.T) {
 	sources := house(t)
@@ -67,14 +67,13 @@ func act(n ast.Node) string {
 		return "waits on a channel"
 	case *ast.SelectorExpr:
 		from, _ := n.X.(*ast.Ident)
-		switch {
-		case from == nil:
-		case from.Name == "actors" && !slices.Contains(identities, n.Sel.Name):
-			return "works with processes: actors." + n.Sel.Name
-		case from.Name == "time" && slices.Contains(clocks, n.Sel.Name):
-			return "reads the clock: time." + n.Sel.Name
-		case from.Name == "rand" && !slices.Contains(dice, n.Sel.Name):
-			return "throws dice of its own: rand." + n.Sel.Name
+		if from == nil {
+			return ""
+		}
+		allowed, limited := only[from.Name]
+		clock := from.Name == "time" && slices.Contains(clocks, n.Sel.Name)
+		if clock || limited && !slices.Contains(allowed, n.Sel.Name) {
+			return "uses " + from.Name + "." + n.Sel.Name
 		}
 	}
 	return ""
@@ -106,7 +105,8 @@ func machineTypes(sources []source) map[typeName]bool {
 }
 
 func namedForMachine(s source) bool {
-	return strings.Contains(path.Base(s.file), "machine")
+	name := path.Base(s.file)
+	return strings.Contains(name, "machine") || strings.Contains(name, "decision")
 }
 
 // partOfMachine reports whether a file is named for a machine or has a method of a machine's type.
