@@ -49,5 +49,4 @@ func (s *shape) check(f Frame) error {
 	return nil
 }
 
-
 var noExtras = []int{0}

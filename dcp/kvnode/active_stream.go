@@ -1,0 +1,283 @@
+package kvnode
+
+import (
+	"encoding/json"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/shearpin/shearpin/dcp/mcbp"
+)
+
+// activeStream sends one vbucket's changes.
+//
+// It never misses a change: a vbucket that gets one queues its streams, and the pump clears the queued mark before it
+// looks, so a change after the look queues the stream again.
+type activeStream struct {
+	p       *producer
+	vb      *vbucket
+	request mcbp.StreamRequest
+	opened  time.Time
+	// queued says that the stream is in the ready list.
+	queued atomic.Bool
+	// last is 0 while the stream lives, else how it ends: abandoned, or a reason plus endBase.
+	last atomic.Uint64
+	// sent is the newest seqno in the outbox.
+	sent     atomic.Uint64
+	takeover takeover
+
+	// The pump's own. captured is the newest seqno that queue, which is a snapshot in sending, has or had; marked is the end of
+	// that snapshot as the consumer was told.
+	queue    []*item
+	buffer   []*item
+	captured uint64
+	marked   uint64
+	markers  int
+}
+
+const (
+	abandoned uint64 = 1
+	endBase   uint64 = 2
+)
+
+// newActiveStream makes a stream that counts as queued, so that nothing is sent until the caller says so.
+func newActiveStream(p *producer, v *vbucket, r mcbp.StreamRequest) *activeStream {
+	s := &activeStream{p: p, vb: v, request: r, opened: time.Now(), captured: r.Start}
+	s.queued.Store(true)
+	s.sent.Store(r.Start)
+	return s
+}
+
+// mayStream says whether a copy accepts a STREAM_REQ with these flags. A replica may be streamed from, but not taken over.
+// The caller holds mu.
+func (v *vbucket) mayStream(flags uint32) bool {
+	switch {
+	case v.deleted:
+		return false
+	case v.state == mcbp.VBucketActive:
+		return true
+	}
+	return v.state == mcbp.VBucketReplica && flags&(streamFlagActiveOnly|mcbp.StreamFlagTakeover) == 0
+}
+
+// purgeSeqno takes the consumer's purge seqno out of a STREAM_REQ's value. Filters that need more than the default
+// collection, or stream ids, are not offered.
+func purgeSeqno(value []byte) (seqno uint64, ok bool) {
+	if len(value) == 0 {
+		return 0, true
+	}
+	var filter struct {
+		Purge       string          `json:"purge_seqno"`
+		StreamID    json.RawMessage `json:"sid"`
+		Collections []string        `json:"collections"`
+		Scope       string          `json:"scope"`
+	}
+	if err := json.Unmarshal(value, &filter); err != nil || filter.StreamID != nil {
+		return 0, false
+	}
+	for _, id := range append(filter.Collections, filter.Scope) {
+		if n, err := strconv.ParseUint(id, 16, 32); id != "" && (err != nil || n != 0) {
+			return 0, false
+		}
+	}
+	if filter.Purge == "" {
+		return 0, true
+	}
+	seqno, err := strconv.ParseUint(filter.Purge, 10, 64)
+	return seqno, err == nil
+}
+
+// notify queues the stream. It may be called with the vbucket locked, by any goroutine.
+func (s *activeStream) notify() {
+	if s.queued.CompareAndSwap(false, true) {
+		s.p.ready.push(s)
+		s.p.c.signal()
+	}
+}
+
+// end makes a STREAM_END the next and last thing that the stream sends. The first reason wins.
+func (s *activeStream) end(reason mcbp.EndReason) {
+	if s.last.CompareAndSwap(0, endBase+uint64(reason)) {
+		s.notify()
+	}
+}
+
+// abandon ends the stream without a word.
+func (s *activeStream) abandon() { s.last.CompareAndSwap(0, abandoned) }
+
+func (s *activeStream) ending() bool { return s.last.Load() != 0 }
+
+// remaining is the number of items not in the outbox yet.
+func (s *activeStream) remaining() uint64 {
+	s.vb.mu.Lock()
+	defer s.vb.mu.Unlock()
+	return uint64(s.vb.history.countSince(s.sent.Load()))
+}
+
+const (
+	// fillLimit is how many bytes a producer gathers for one write.
+	fillLimit = 256 << 10
+	// turnLimit is how many bytes one stream may send before the next one's turn.
+	turnLimit = 32 << 10
+)
+
+// fill lets ready streams send, in turns, while the write is not full and flow control allows.
+func (p *producer) fill() {
+	for p.c.out.len() < fillLimit && p.windowOpen() {
+		s := p.ready.pop()
+		if s == nil {
+			return
+		}
+		s.queued.Store(false)
+		if s.advance() {
+			s.notify()
+		}
+	}
+}
+
+// advance takes one turn, and reports whether there may be more to do at once. Only the pump calls it, with the window open.
+func (s *activeStream) advance() (again bool) {
+	if last := s.last.Load(); last != 0 {
+		s.finish(last)
+		return false
+	}
+	if s.takeover.waiting() {
+		return false
+	}
+	if len(s.queue) == 0 && !s.capture() {
+		return s.caughtUp()
+	}
+	s.sendItems()
+	return true
+}
+
+// capture takes all items since the last capture as one snapshot and announces it. Taken at one moment, they are the
+// state at that moment, whatever happens to the documents before all of it is sent.
+func (s *activeStream) capture() bool {
+	v := s.vb
+	v.mu.Lock()
+	s.queue = v.history.appendSince(s.buffer[:0], s.captured)
+	high := v.high
+	end := max(high, v.snapEnd)
+	s.takeover.backup(s)
+	v.mu.Unlock()
+
+	for n := len(s.queue); n > 0 && s.queue[n-1].seqno > s.request.End; n-- {
+		s.queue = s.queue[:n-1]
+	}
+	s.captured = high
+	if len(s.queue) == 0 {
+		return false
+	}
+	s.buffer = s.queue
+	// A replica in the middle of a snapshot passes on its end; what comes later may still lie in it.
+	if newest := s.queue[len(s.queue)-1].seqno; newest > s.marked {
+		s.mark(s.queue[0].seqno, min(end, s.request.End))
+	}
+	return true
+}
+
+// mark sends a snapshot marker. The first one of a stream starts where the consumer stopped.
+func (s *activeStream) mark(start, end uint64) {
+	m := mcbp.SnapshotMarker{
+		VBucket: s.vb.id, Opaque: s.request.Opaque, Start: start, End: end, MaxVisible: end, Flags: mcbp.SnapshotMemory,
+	}
+	if s.markers == 0 {
+		m.Start = s.request.Start
+		m.Flags |= mcbp.SnapshotCheckpoint
+	}
+	if s.p.markerV2() {
+		m.Version = mcbp.MarkerV20
+	}
+	if s.isTakeover() {
+		m.Flags |= mcbp.SnapshotAck
+		s.takeover.unacknowledged.Add(1)
+	}
+	s.markers++
+	s.marked = end
+	s.p.put(m.Append(nil))
+}
+
+func (p *producer) markerV2() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.settings.syncWrites
+}
+
+// sendItems encodes items until the turn is over or the window closes.
+func (s *activeStream) sendItems() {
+	window, outstanding := s.p.window.Load(), s.p.outstanding.Load()
+	b := s.p.c.out.begin()
+	before := len(b)
+	written := int64(0)
+	for len(s.queue) > 0 && written < turnLimit && (window == 0 || outstanding+written < window) {
+		it := s.queue[0]
+		s.queue = s.queue[1:]
+		b = s.encode(b, it)
+		written = int64(len(b) - before)
+		s.sent.Store(it.seqno)
+	}
+	s.p.outstanding.Add(written)
+	s.p.c.out.end(b)
+	if len(s.queue) == 0 {
+		clear(s.buffer)
+		if cap(s.buffer) > bufferKeep {
+			s.buffer = nil
+		}
+	}
+}
+
+// bufferKeep is the longest list of items that a stream keeps for its next snapshot.
+const bufferKeep = 64
+
+// encode appends one item as a MUTATION or DELETION.
+func (s *activeStream) encode(b []byte, it *item) []byte {
+	key := make([]byte, 0, maxKeyLen+1)
+	if s.p.collections {
+		key = append(key, 0)
+	}
+	key = append(key, it.key...)
+	if !it.deleted {
+		m := mcbp.Mutation{
+			VBucket: s.vb.id, Opaque: s.request.Opaque, Datatype: it.datatype, CAS: it.cas, BySeqno: it.seqno,
+			RevSeqno: it.rev, Flags: it.flags, Expiration: it.expiry, Key: key, Value: it.value,
+		}
+		return m.Append(b)
+	}
+	m := mcbp.Deletion{
+		VBucket: s.vb.id, Opaque: s.request.Opaque, Datatype: it.datatype, CAS: it.cas, BySeqno: it.seqno,
+		RevSeqno: it.rev, Key: key, Value: it.value,
+	}
+	if s.p.deleteTimes {
+		m.Version, m.DeleteTime = mcbp.DeletionV2, it.deleteTime
+	}
+	return m.Append(b)
+}
+
+// caughtUp decides what a stream does that has sent everything there is.
+func (s *activeStream) caughtUp() (again bool) {
+	if s.captured >= s.request.End {
+		s.vb.removeStream(s)
+		s.end(mcbp.EndOK)
+		return false // end has queued the stream
+	}
+	if s.isTakeover() {
+		s.takeover.step(s)
+	}
+	return false
+}
+
+// finish sends the STREAM_END, unless the stream was abandoned, and forgets the stream.
+func (s *activeStream) finish(last uint64) {
+	s.queue, s.buffer = nil, nil
+	p := s.p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if last != abandoned && !p.dead {
+		m := mcbp.StreamEnd{VBucket: s.vb.id, Opaque: s.request.Opaque, Reason: mcbp.EndReason(last - endBase)}
+		p.send(s.vb.id, m.Append(nil))
+	}
+	if p.streams[s.vb.id] == s {
+		delete(p.streams, s.vb.id)
+	}
+}

@@ -1,0 +1,171 @@
+package kvnode
+
+import (
+	"bytes"
+	"crypto/subtle"
+	"encoding/binary"
+	"strings"
+
+	"github.com/shearpin/shearpin/dcp/mcbp"
+)
+
+// command acts on a request that is not for a DCP end. An error closes the connection.
+func (c *conn) command(f mcbp.Frame) error {
+	switch f.Opcode() {
+	case mcbp.OpHello:
+		c.hello(f)
+	case mcbp.OpSASLListMechs:
+		p := mcbp.Response(f, mcbp.StatusSuccess)
+		p.Value = []byte("PLAIN")
+		c.reply(p)
+	case mcbp.OpSASLAuth:
+		c.saslAuth(f)
+	case mcbp.OpSASLStep:
+		c.answer(f, mcbp.StatusAuthError) // PLAIN has a single step
+	case mcbp.OpGetErrorMap:
+		c.errorMap(f)
+	case mcbp.OpNoop:
+		c.answer(f, mcbp.StatusSuccess)
+	case mcbp.OpVersion:
+		p := mcbp.Response(f, mcbp.StatusSuccess)
+		p.Value = []byte("shearpin")
+		c.reply(p)
+	case mcbp.OpQuit:
+		c.answer(f, mcbp.StatusSuccess)
+		return errQuit
+	default:
+		if !c.authenticated {
+			c.answer(f, mcbp.StatusNoAccess)
+			return nil
+		}
+		c.nodeCommand(f)
+	}
+	return nil
+}
+
+// nodeCommand acts on requests that need an account but no bucket.
+func (c *conn) nodeCommand(f mcbp.Frame) {
+	switch f.Opcode() {
+	case mcbp.OpSelectBucket:
+		c.selectBucket(f)
+	case mcbp.OpListBuckets:
+		p := mcbp.Response(f, mcbp.StatusSuccess)
+		p.Value = []byte(c.node.bucketNames())
+		c.reply(p)
+	case mcbp.OpCreateBucket:
+		c.createBucket(f)
+	case mcbp.OpDeleteBucket:
+		c.answer(f, c.node.deleteBucket(string(f.Key()), c))
+	case mcbp.OpSetClusterConfig:
+		c.setClusterConfig(f)
+	case mcbp.OpGetClusterConfig:
+		c.getClusterConfig(f)
+	default:
+		b := c.bucket.Load()
+		if b == nil {
+			c.answer(f, mcbp.StatusNoBucket)
+			return
+		}
+		c.bucketCommand(b, f)
+	}
+}
+
+// bucketCommand acts on requests to the selected bucket.
+func (c *conn) bucketCommand(b *bucket, f mcbp.Frame) {
+	switch f.Opcode() {
+	case mcbp.OpGet:
+		c.get(b, f)
+	case mcbp.OpSet, mcbp.OpAdd, mcbp.OpReplace, mcbp.OpDelete:
+		c.store(b, f)
+	case mcbp.OpStat:
+		c.stat(b, f)
+	case mcbp.OpSetVBucket:
+		c.setVBucket(b, f)
+	case mcbp.OpGetVBucket:
+		c.getVBucket(b, f)
+	case mcbp.OpDelVBucket:
+		c.delVBucket(b, f)
+	case mcbp.OpGetAllVBSeqnos:
+		c.allVBSeqnos(b, f)
+	case mcbp.OpGetFailoverLog:
+		c.failoverLog(b, f)
+	case mcbp.OpSeqnoPersistence:
+		c.seqnoPersistence(b, f)
+	case mcbp.OpEnableTraffic, mcbp.OpDisableTraffic:
+		b.traffic.Store(f.Opcode() == mcbp.OpEnableTraffic)
+		c.answer(f, mcbp.StatusSuccess)
+	case mcbp.OpDCPOpen:
+		c.openDCP(b, f)
+	default:
+		c.answer(f, mcbp.StatusUnknownCommand)
+	}
+}
+
+// saslAuth answers SASL PLAIN: authorization identity, user and password, with a NUL between them.
+func (c *conn) saslAuth(f mcbp.Frame) {
+	parts := bytes.Split(f.Value(), []byte{0})
+	if string(f.Key()) != "PLAIN" || len(parts) != 3 {
+		c.answer(f, mcbp.StatusAuthError)
+		return
+	}
+	user := subtle.ConstantTimeCompare(parts[1], []byte(c.node.opts.User))
+	password := subtle.ConstantTimeCompare(parts[2], []byte(c.node.opts.Password))
+	if user&password != 1 {
+		c.node.log.Info("authentication_failed", "peer", c.socket.RemoteAddr().String())
+		c.answer(f, mcbp.StatusAuthError)
+		return
+	}
+	c.authenticated = true
+	c.answer(f, mcbp.StatusSuccess)
+}
+
+// errorMap answers GET_ERROR_MAP. There is none for version 0, which is what DCP consumers ask their producers for.
+func (c *conn) errorMap(f mcbp.Frame) {
+	if len(f.Value()) != 2 || f.ExtrasLen() != 0 {
+		c.answer(f, mcbp.StatusInvalid)
+		return
+	}
+	if binary.BigEndian.Uint16(f.Value()) == 0 {
+		c.answer(f, mcbp.StatusKeyNotFound)
+		return
+	}
+	p := mcbp.Response(f, mcbp.StatusSuccess)
+	p.Value = []byte(`{"version":2,"revision":1,"errors":{}}`)
+	c.reply(p)
+}
+
+// selectBucket answers SELECT_BUCKET. A DCP connection keeps the bucket that it was opened on.
+func (c *conn) selectBucket(f mcbp.Frame) {
+	if c.end() != nil {
+		c.answer(f, mcbp.StatusInvalid)
+		return
+	}
+	b := c.node.bucket(string(f.Key()))
+	if b == nil {
+		c.answer(f, mcbp.StatusKeyNotFound)
+		return
+	}
+	c.bucket.Store(b)
+	c.answer(f, mcbp.StatusSuccess)
+}
+
+// createBucket answers CREATE_BUCKET: the key is the name, the value a module name, NUL, and "key=value" pairs between
+// semicolons. Keys that mean nothing to a node without a disk are accepted.
+func (c *conn) createBucket(f mcbp.Frame) {
+	module, config, ok := strings.Cut(string(f.Value()), "\x00")
+	if !ok || module != "ep.so" {
+		c.answer(f, mcbp.StatusInvalid)
+		return
+	}
+	settings, ok := parseBucketConfig(config)
+	if !ok {
+		c.answer(f, mcbp.StatusInvalid)
+		return
+	}
+	b, err := newBucket(c.node, string(f.Key()), settings.vbuckets, settings.quota, settings.traffic)
+	if err != nil {
+		c.answer(f, mcbp.StatusInvalid)
+		return
+	}
+	c.answer(f, c.node.addBucket(b))
+}

@@ -1,0 +1,225 @@
+package kvnode
+
+import (
+	"encoding/binary"
+	"time"
+
+	"github.com/shearpin/shearpin/dcp/mcbp"
+)
+
+const (
+	// maxValue is the largest document, in bytes.
+	maxValue = 20 << 20
+	// maxKeyLen is the longest key, in bytes, without its collection prefix.
+	maxKeyLen = 250
+)
+
+// documentKey takes a key off a frame. If the connection knows collections, the key starts with a collection id, of
+// which only the default, 0, exists; without collections every key is in the default collection.
+func (s featureSet) documentKey(f mcbp.Frame) (string, mcbp.Status) {
+	key := f.Key()
+	if s.has(mcbp.FeatureCollections) {
+		if len(key) == 0 {
+			return "", mcbp.StatusInvalid
+		}
+		if key[0] != 0 {
+			return "", mcbp.StatusUnknownCollection
+		}
+		key = key[1:]
+	}
+	if len(key) == 0 || len(key) > maxKeyLen {
+		return "", mcbp.StatusInvalid
+	}
+	return string(key), mcbp.StatusSuccess
+}
+
+// access is the part that reads and writes have in common: the key, and the vbucket if it may be used.
+func (c *conn) access(b *bucket, f mcbp.Frame) (v *vbucket, key string, status mcbp.Status) {
+	key, status = c.features.documentKey(f)
+	if status != mcbp.StatusSuccess {
+		return nil, "", status
+	}
+	if !b.traffic.Load() {
+		return nil, "", mcbp.StatusTemporaryFailure
+	}
+	if v = b.vb(f.VBucket()); v == nil {
+		return nil, "", mcbp.StatusNotMyVBucket
+	}
+	return v, key, mcbp.StatusSuccess
+}
+
+// admits says whether a client may use the copy. A pending one is about to become active: try again. The caller holds mu.
+func (v *vbucket) admits() mcbp.Status {
+	switch {
+	case v.deleted:
+		return mcbp.StatusNotMyVBucket
+	case v.state == mcbp.VBucketActive:
+		return mcbp.StatusSuccess
+	case v.state == mcbp.VBucketPending:
+		return mcbp.StatusTemporaryFailure
+	}
+	return mcbp.StatusNotMyVBucket
+}
+
+func (c *conn) get(b *bucket, f mcbp.Frame) {
+	if f.ExtrasLen() != 0 || len(f.Value()) != 0 {
+		c.answer(f, mcbp.StatusInvalid)
+		return
+	}
+	v, key, status := c.access(b, f)
+	var it *item
+	if status == mcbp.StatusSuccess {
+		it, status = v.read(key)
+	}
+	if status != mcbp.StatusSuccess {
+		c.refuse(b, f, status)
+		return
+	}
+	value, datatype := it.value, it.datatype
+	if datatype&mcbp.DatatypeSnappy != 0 && !c.features.has(mcbp.FeatureSnappy) {
+		inflated, err := snappyDecode(value, maxValue)
+		if err != nil {
+			c.answer(f, mcbp.StatusInternalError)
+			return
+		}
+		value, datatype = inflated, datatype&^mcbp.DatatypeSnappy
+	}
+	var extras [4]byte
+	binary.BigEndian.PutUint32(extras[:], it.flags)
+	p := mcbp.Response(f, mcbp.StatusSuccess)
+	p.Extras, p.Value, p.CAS, p.Datatype = extras[:], value, it.cas, datatype&c.features.datatypes()
+	c.reply(p)
+}
+
+// read returns the live document of a key.
+func (v *vbucket) read(key string) (*item, mcbp.Status) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if status := v.admits(); status != mcbp.StatusSuccess {
+		return nil, status
+	}
+	it := v.items[key]
+	if it == nil || it.deleted {
+		return nil, mcbp.StatusKeyNotFound
+	}
+	return it, mcbp.StatusSuccess
+}
+
+// storeExtras is the length of the extras of SET, ADD and REPLACE: flags and expiry.
+const storeExtras = 8
+
+// store acts on SET, ADD, REPLACE and DELETE.
+func (c *conn) store(b *bucket, f mcbp.Frame) {
+	op, wantExtras := f.Opcode(), storeExtras
+	if op == mcbp.OpDelete {
+		wantExtras = 0
+	}
+	if f.ExtrasLen() != wantExtras || op == mcbp.OpDelete && len(f.Value()) != 0 || f.Datatype()&^c.storable() != 0 {
+		c.answer(f, mcbp.StatusInvalid)
+		return
+	}
+	if len(f.Value()) > maxValue {
+		c.answer(f, mcbp.StatusTooBig)
+		return
+	}
+	if wantsDurability(f.FramingExtras()) {
+		c.answer(f, mcbp.StatusNotSupported)
+		return
+	}
+	v, key, status := c.access(b, f)
+	if status != mcbp.StatusSuccess {
+		c.refuse(b, f, status)
+		return
+	}
+	it := &item{key: key, datatype: f.Datatype(), deleted: op == mcbp.OpDelete}
+	if it.deleted {
+		it.deleteTime = uint32(time.Now().Unix())
+	} else {
+		it.value = append([]byte(nil), f.Value()...)
+		it.flags = binary.BigEndian.Uint32(f.Extras())
+		it.expiry = binary.BigEndian.Uint32(f.Extras()[4:])
+	}
+	uuid, status := v.write(op, it, f.CAS())
+	if status != mcbp.StatusSuccess {
+		c.refuse(b, f, status)
+		return
+	}
+	var token [16]byte
+	p := mcbp.Response(f, mcbp.StatusSuccess)
+	p.CAS = it.cas
+	if c.features.has(mcbp.FeatureMutationSeqno) {
+		binary.BigEndian.PutUint64(token[:], uuid)
+		binary.BigEndian.PutUint64(token[8:], it.seqno)
+		p.Extras = token[:]
+	}
+	c.reply(p)
+}
+
+// storable are the datatype bits that a client may give a document. Extended attributes have commands of their own.
+func (c *conn) storable() mcbp.Datatype { return c.features.datatypes() &^ mcbp.DatatypeXattr }
+
+// write puts a client's new version in place, if the operation's condition on the present one holds. It gives the
+// version its seqno and CAS, and returns the UUID of the history that they belong to.
+func (v *vbucket) write(op mcbp.Opcode, it *item, cas uint64) (uuid uint64, status mcbp.Status) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if status = v.admits(); status != mcbp.StatusSuccess {
+		return 0, status
+	}
+	if v.backup {
+		return 0, mcbp.StatusTemporaryFailure
+	}
+	old := v.items[it.key]
+	exists := old != nil && !old.deleted
+	switch {
+	case op == mcbp.OpAdd && (exists || cas != 0):
+		return 0, mcbp.StatusKeyExists
+	case !exists && (op == mcbp.OpReplace || op == mcbp.OpDelete || cas != 0):
+		return 0, mcbp.StatusKeyNotFound
+	case cas != 0 && cas != old.cas:
+		return 0, mcbp.StatusKeyExists
+	case !it.deleted && v.bucket.memory.Load()+it.size() > v.bucket.quota:
+		return 0, mcbp.StatusNoMemory
+	}
+	it.rev = 1
+	if old != nil {
+		it.rev = old.rev + 1
+	}
+	it.cas, it.seqno = v.nextCAS(), v.high+1
+	v.put(it)
+	return v.log.uuid(), mcbp.StatusSuccess
+}
+
+// refuse answers a document command that failed. NOT_MY_VBUCKET carries the bucket's cluster configuration, so that the
+// client can find the vbucket, unless the client asked not to be told what it knows.
+func (c *conn) refuse(b *bucket, f mcbp.Frame, status mcbp.Status) {
+	p := mcbp.Response(f, status)
+	if status == mcbp.StatusNotMyVBucket {
+		c.attachConfig(p, b.config.Load())
+	}
+	c.reply(p)
+}
+
+// wantsDurability looks for the durability requirement among the framing extras (dcp-wire §2).
+func wantsDurability(frames []byte) bool {
+	const durability = 1
+	for len(frames) > 0 {
+		id, size := int(frames[0]>>4), int(frames[0]&0xf)
+		frames = frames[1:]
+		for _, n := range []*int{&id, &size} {
+			if *n != 0xf {
+				continue
+			}
+			if len(frames) == 0 {
+				return false
+			}
+			*n += int(frames[0])
+			frames = frames[1:]
+		}
+		if id == durability {
+			return true
+		}
+		frames = frames[min(size, len(frames)):]
+	}
+	return false
+}

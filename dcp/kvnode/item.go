@@ -1,0 +1,89 @@
+package kvnode
+
+import "github.com/shearpin/shearpin/dcp/mcbp"
+
+// item is one version of a document, or of its deletion. Its content never changes once it is in a vbucket, so streams
+// may encode it without a lock; the links belong to the vbucket's [history].
+type item struct {
+	key      string
+	value    []byte
+	datatype mcbp.Datatype
+	deleted  bool
+	cas      uint64
+	seqno    uint64
+	// rev counts the versions of the key, deletions included; 1 is its first.
+	rev    uint64
+	flags  uint32
+	expiry uint32
+	// deleteTime is in Unix seconds.
+	deleteTime uint32
+
+	older, newer *item
+}
+
+// itemOverhead stands for what an item costs beyond its key and value.
+const itemOverhead = 192
+
+func (it *item) size() int64 { return int64(len(it.key)+len(it.value)) + itemOverhead }
+
+// history is the newest version of every key, in the order of seqnos. Because an older version leaves when a newer one
+// comes, a stream from any seqno sees each key at most once.
+type history struct {
+	oldest, newest *item
+	count          int
+}
+
+func (h *history) push(it *item) {
+	it.older, it.newer = h.newest, nil
+	if h.newest != nil {
+		h.newest.newer = it
+	} else {
+		h.oldest = it
+	}
+	h.newest = it
+	h.count++
+}
+
+func (h *history) remove(it *item) {
+	if it.older != nil {
+		it.older.newer = it.newer
+	} else {
+		h.oldest = it.newer
+	}
+	if it.newer != nil {
+		it.newer.older = it.older
+	} else {
+		h.newest = it.older
+	}
+	it.older, it.newer = nil, nil
+	h.count--
+}
+
+// countSince is the number of items with seqnos greater than seqno. Its cost grows with the result only.
+func (h *history) countSince(seqno uint64) int {
+	n := 0
+	for it := h.newest; it != nil && it.seqno > seqno; it = it.older {
+		n++
+	}
+	return n
+}
+
+// appendSince appends the items with seqnos greater than seqno to list, oldest first.
+func (h *history) appendSince(list []*item, seqno uint64) []*item {
+	n := h.countSince(seqno)
+	if n == 0 {
+		return list
+	}
+	at := len(list) + n
+	if cap(list) < at {
+		grown := make([]*item, len(list), at)
+		copy(grown, list)
+		list = grown
+	}
+	list = list[:at]
+	for it := h.newest; n > 0; it, n = it.older, n-1 {
+		at--
+		list[at] = it
+	}
+	return list
+}

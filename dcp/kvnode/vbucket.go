@@ -1,0 +1,179 @@
+package kvnode
+
+import (
+	"sync"
+	"time"
+
+	"github.com/shearpin/shearpin/dcp/mcbp"
+)
+
+// vbucket is this node's copy of one vbucket. A copy that is deleted and made again is another value.
+type vbucket struct {
+	id     uint16
+	bucket *bucket
+
+	mu       sync.Mutex
+	state    mcbp.VBucketState
+	deleted  bool
+	topology []byte
+	log      failoverLog
+	// high is the newest seqno, lastCAS the largest CAS given out or received.
+	high, lastCAS uint64
+	// snapStart is the end of the last complete snapshot, snapEnd that of the one being received, which is complete when
+	// high reaches it.
+	snapStart, snapEnd uint64
+	items              map[string]*item
+	history            history
+	// documents counts the items that are not deletions.
+	documents int
+	// streams are the outgoing ones; passive is the incoming one.
+	streams []*activeStream
+	passive *passiveStream
+	waiters []*persistenceWaiter
+	// backup refuses writes for the end of a takeover that could not catch up with them.
+	backup bool
+}
+
+func newVBucket(b *bucket, id uint16, state mcbp.VBucketState) *vbucket {
+	return &vbucket{id: id, bucket: b, state: state, log: newFailoverLog(), items: map[string]*item{}}
+}
+
+// put makes it the newest version of its key. The caller holds mu and has set the item's seqno.
+func (v *vbucket) put(it *item) {
+	v.drop(v.items[it.key])
+	v.items[it.key] = it
+	v.history.push(it)
+	v.bucket.memory.Add(it.size())
+	if !it.deleted {
+		v.documents++
+	}
+	v.lastCAS = max(v.lastCAS, it.cas)
+	v.advance(it.seqno)
+}
+
+// drop takes a version out of the history; nil is allowed. The caller holds mu and sees to items.
+func (v *vbucket) drop(it *item) {
+	if it == nil {
+		return
+	}
+	v.history.remove(it)
+	v.bucket.memory.Add(-it.size())
+	if !it.deleted {
+		v.documents--
+	}
+}
+
+// advance makes seqno the high seqno and tells whoever waits for it. The caller holds mu.
+func (v *vbucket) advance(seqno uint64) {
+	v.high = seqno
+	for _, s := range v.streams {
+		s.notify()
+	}
+	if len(v.waiters) > 0 {
+		v.releaseWaiters()
+	}
+}
+
+// nextCAS gives out a CAS: the time in nanoseconds with its low 16 bits as a counter. The caller holds mu.
+func (v *vbucket) nextCAS() uint64 {
+	v.lastCAS = max(v.lastCAS+1, uint64(time.Now().UnixNano())&^0xffff)
+	return v.lastCAS
+}
+
+// snapshot is the range that the high seqno lies in, as a STREAM_REQ gives it. The caller holds mu.
+func (v *vbucket) snapshot() (start, end uint64) {
+	if v.high >= v.snapEnd {
+		return v.high, v.high
+	}
+	return v.snapStart, v.snapEnd
+}
+
+// setState changes the state as SET_VBUCKET does, or as the takeover that transfers the vbucket does. The caller holds mu.
+//
+// A transfer keeps the failover log, so that the history goes on under its UUID; anything else that makes the copy active
+// begins a new branch, at the end of the last complete snapshot: within a partial one the copy may lack older versions of
+// keys, and a peer that has them must not be told that it agrees. Every change of state ends the outgoing streams, and one
+// to active the incoming one, unless it was a transfer.
+func (v *vbucket) setState(state mcbp.VBucketState, topology []byte, transfer bool) {
+	from := v.state
+	v.state, v.topology, v.backup = state, topology, false
+	if state == from {
+		return
+	}
+	if state == mcbp.VBucketActive && !transfer {
+		complete, _ := v.snapshot()
+		v.log = v.log.branch(complete)
+		v.snapStart, v.snapEnd = v.high, v.high
+		v.closePassive()
+	}
+	v.endStreams(mcbp.EndStateChanged)
+}
+
+// endStreams ends every outgoing stream. The caller holds mu.
+func (v *vbucket) endStreams(reason mcbp.EndReason) {
+	for _, s := range v.streams {
+		s.end(reason)
+	}
+	v.streams = nil
+}
+
+// closePassive cuts off the incoming stream: its consumer finds out with the next frame. The caller holds mu.
+func (v *vbucket) closePassive() {
+	if v.passive != nil {
+		v.passive.cut.Store(true)
+		v.passive = nil
+	}
+}
+
+// removeStream forgets an outgoing stream without a word to its peer.
+func (v *vbucket) removeStream(gone *activeStream) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if gone.isTakeover() {
+		v.backup = false
+	}
+	for i, s := range v.streams {
+		if s == gone {
+			v.streams = append(v.streams[:i:i], v.streams[i+1:]...)
+			return
+		}
+	}
+}
+
+// destroy empties the copy for good. The caller holds mu.
+func (v *vbucket) destroy() {
+	v.setState(mcbp.VBucketDead, nil, false)
+	v.deleted = true
+	v.endStreams(mcbp.EndStateChanged)
+	v.closePassive()
+	for it := v.history.oldest; it != nil; it = it.newer {
+		v.bucket.memory.Add(-it.size())
+	}
+	v.items, v.history, v.documents = nil, history{}, 0
+	v.releaseWaiters()
+}
+
+// rollback takes the copy back to at most seqno, and returns where it is now. The caller holds mu.
+//
+// Older versions are not kept, so the exact state at seqno is there only if nothing after it replaced a version that it
+// needs: if every later item is the first of its key. Otherwise the copy starts again from nothing, as a real engine
+// does when it has no snapshot old enough.
+func (v *vbucket) rollback(seqno uint64) uint64 {
+	v.endStreams(mcbp.EndRollback)
+	for it := v.history.newest; it != nil && it.seqno > seqno; it = it.older {
+		if it.rev != 1 {
+			seqno = 0
+			break
+		}
+	}
+	for it := v.history.newest; it != nil && it.seqno > seqno; it = v.history.newest {
+		delete(v.items, it.key)
+		v.drop(it)
+	}
+	v.high = min(v.high, seqno)
+	v.snapStart, v.snapEnd = v.high, v.high
+	if v.log = v.log.prune(v.high); len(v.log) == 0 {
+		v.log = newFailoverLog()
+	}
+	return v.high
+}
