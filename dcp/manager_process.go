@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/shearpin/shearpin/actors"
-	"github.com/shearpin/shearpin/dcp/kv"
 	"github.com/shearpin/shearpin/supervisor"
 )
 
