@@ -1,0 +1,322 @@
+package rebalance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/shearpin/shearpin/actors"
+	"github.com/shearpin/shearpin/dcp/mcbp"
+	"github.com/shearpin/shearpin/rebalance/store"
+	"github.com/shearpin/shearpin/rebalance/vbmap"
+)
+
+// bucketWork is what a rebalance does with one bucket before and after its moves (rebalance.md §9.4). It runs beside the
+// rebalancer's mailbox; every wait ends with its context.
+type bucketWork struct {
+	env  *environment
+	name string
+	run  string
+	// keep are the nodes that shall hold the bucket; empty means all that are known.
+	keep []string
+
+	stamp stamp
+	plans []movePlan
+}
+
+// chooseBuckets is the buckets named, which must exist, or all.
+func (e *environment) chooseBuckets(ctx context.Context, names []string) ([]string, error) {
+	if len(names) > 0 {
+		for _, name := range names {
+			if _, err := e.buckets.Get(ctx, name); err != nil {
+				return nil, err
+			}
+		}
+		return names, nil
+	}
+	docs, err := e.buckets.List(ctx)
+	for _, doc := range docs {
+		names = append(names, doc.Name)
+	}
+	return names, err
+}
+
+// kept is the nodes that shall hold the bucket.
+func (w *bucketWork) kept() ([]Node, error) {
+	if len(w.keep) == 0 {
+		return w.env.nodes.all(), nil
+	}
+	return w.env.nodes.named(w.keep)
+}
+
+// prepare brings the bucket to its new nodes, repairs it, decides the map that it shall have, and takes an epoch for the
+// moves.
+func (w *bucketWork) prepare(ctx context.Context) error {
+	kept, err := w.kept()
+	if err != nil {
+		return err
+	}
+	names := namesOf(kept)
+	if err := w.enlarge(ctx, names); err != nil {
+		return err
+	}
+	report, err := w.env.clean(ctx, cleanCall{reason: "rebalance", buckets: []string{w.name}})
+	if err != nil {
+		return err
+	}
+	if err := report.Problem(); err != nil {
+		return err
+	}
+	epoch, err := w.env.buckets.NextEpoch(ctx)
+	if err != nil {
+		return err
+	}
+	w.stamp = stamp{Epoch: epoch, Owner: "rebalance " + w.run}
+	target, err := w.aim(ctx, kept)
+	if err != nil {
+		return err
+	}
+	w.env.publish(w.name)
+	return w.plan(target)
+}
+
+// enlarge makes the nodes that shall hold the bucket servers of it, besides those that are.
+func (w *bucketWork) enlarge(ctx context.Context, names []string) error {
+	doc, err := w.env.buckets.Get(ctx, w.name)
+	if err != nil {
+		return err
+	}
+	config, err := w.env.bucketConfig(ctx, w.name)
+	if err != nil {
+		return err
+	}
+	joining := without(names, doc.Servers...)
+	if _, err := onNodes(joining, "creating the bucket", func(node string) (struct{}, error) {
+		return struct{}{}, w.env.createBucketOn(ctx, node, config)
+	}); err != nil {
+		return err
+	}
+	servers := distinct(doc.Servers, names)
+	if err := w.env.buckets.SetServers(ctx, w.name, servers); err != nil {
+		return err
+	}
+	return w.env.ensureMembers(ctx, w.name, servers)
+}
+
+// aim claims the bucket, prepares its agents, and stores the map that the moves shall lead to.
+func (w *bucketWork) aim(ctx context.Context, kept []Node) (store.BucketDoc, error) {
+	if err := w.env.buckets.Claim(ctx, w.name, w.stamp.Epoch); err != nil {
+		return store.BucketDoc{}, err
+	}
+	doc, err := w.env.buckets.Get(ctx, w.name)
+	if err != nil {
+		return doc, err
+	}
+	if _, err := w.env.prepareAgents(ctx, w.name, doc.Servers, w.stamp.Epoch); err != nil {
+		return doc, err
+	}
+	params := vbmap.Params{VBuckets: doc.VBuckets, Replicas: doc.Replicas, Current: doc.Map, Seed: w.env.config.Seed}
+	for _, node := range kept {
+		params.Nodes = append(params.Nodes, vbmap.Node{Name: node.Name, Group: node.Group})
+	}
+	target, err := vbmap.Generate(params)
+	if err != nil {
+		return doc, err
+	}
+	return w.env.buckets.Update(ctx, w.name, func(d *store.BucketDoc) error {
+		if d.Epoch != w.stamp.Epoch {
+			return &store.StaleEpochError{Bucket: w.name, Epoch: w.stamp.Epoch, Current: d.Epoch}
+		}
+		d.Target = target
+		return nil
+	})
+}
+
+func (w *bucketWork) plan(doc store.BucketDoc) error {
+	for _, change := range vbmap.Diff(doc.Map, doc.Target) {
+		plan, err := planMove(uint16(change.VB), change.Old, change.New)
+		if err != nil {
+			return err
+		}
+		w.plans = append(w.plans, plan)
+	}
+	return nil
+}
+
+// prepareAgents makes the agents of a bucket serve an epoch. The map has an entry for each that does.
+func (e *environment) prepareAgents(ctx context.Context, bucket string, nodes []string, epoch uint64) (map[string]struct{}, error) {
+	return onNodes(nodes, "preparing", func(node string) (struct{}, error) {
+		return within(ctx, e.config.Limits.Prepare, func(ctx context.Context) (struct{}, error) {
+			_, err := askAgent(ctx, e.system, bucket, node, prepare{Epoch: epoch})
+			return struct{}{}, err
+		})
+	})
+}
+
+// verifyTime is how long a bucket may take to look as the map wants it; streams that were just opened do at once.
+const (
+	verifyTime  = 5 * time.Second
+	verifyPause = 50 * time.Millisecond
+)
+
+// finish checks that every copy and stream is as the map wants it, takes the nodes that hold nothing any more out of the
+// bucket, and lets go of it.
+func (w *bucketWork) finish(ctx context.Context) error {
+	doc, err := w.env.buckets.Get(ctx, w.name)
+	if err != nil {
+		return err
+	}
+	kept, err := w.kept()
+	if err != nil {
+		return err
+	}
+	names := namesOf(kept)
+	leaving := without(doc.Servers, names...)
+	if err := w.verify(ctx, doc, leaving); err != nil {
+		return err
+	}
+	if _, err := w.env.buckets.Update(ctx, w.name, func(d *store.BucketDoc) error {
+		if d.Epoch != w.stamp.Epoch {
+			return &store.StaleEpochError{Bucket: w.name, Epoch: w.stamp.Epoch, Current: d.Epoch}
+		}
+		d.Target, d.Servers = nil, names
+		return nil
+	}); err != nil {
+		return err
+	}
+	if _, err := onNodes(doc.Servers, "releasing", func(node string) (any, error) {
+		return askAgent(ctx, w.env.system, w.name, node, releaseOwner{w.stamp})
+	}); err != nil {
+		return err
+	}
+	// Clients learn of the new map before the leaving nodes go; a node that cannot be told now is told later.
+	if _, err := within(ctx, publishLimit, func(ctx context.Context) (any, error) {
+		return w.env.system.Whereis(publisherName).Call(ctx, publishMap{w.name})
+	}); err != nil {
+		w.env.log("rebalancer", "bucket", w.name).Info("map_not_published", "err", err)
+	}
+	for _, node := range leaving {
+		if err := w.env.dropMember(ctx, w.name, node); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// verify asks all servers until nothing differs from the map. Copies on leaving nodes are deleted once more.
+func (w *bucketWork) verify(ctx context.Context, doc store.BucketDoc, leaving []string) error {
+	deadline := time.Now().Add(verifyTime)
+	for {
+		answers, err := w.env.queryAgents(ctx, w.name, doc.Servers)
+		if err != nil {
+			return err
+		}
+		problems := differences(doc.Map, answers, leaving)
+		if len(problems) == 0 {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return &Leftovers{Problems: problems}
+		}
+		for _, node := range leaving {
+			for vb := range answers[node].Copies {
+				_, _ = askAgent(ctx, w.env.system, w.name, node, deleteCopy{stamp: w.stamp, VB: vb})
+			}
+		}
+		select {
+		case <-time.After(verifyPause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// queryAgents asks the agents of a bucket for their copies and streams.
+func (e *environment) queryAgents(ctx context.Context, bucket string, nodes []string) (map[string]queryAnswer, error) {
+	return onNodes(nodes, "query", func(node string) (queryAnswer, error) {
+		value, err := within(ctx, e.config.Limits.Query, func(ctx context.Context) (any, error) {
+			return askAgent(ctx, e.system, bucket, node, query{})
+		})
+		answer, ok := value.(queryAnswer)
+		if err == nil && !ok {
+			err = errWrongAnswer
+		}
+		return answer, err
+	})
+}
+
+// differences says what is not as a map wants it. Copies that are in no chain count only on nodes that are to hold
+// nothing; elsewhere the janitor deletes them.
+func differences(wanted vbmap.Map, answers map[string]queryAnswer, leaving []string) []string {
+	var problems []string
+	for vb, chain := range wanted {
+		for i, node := range chain {
+			if node == vbmap.Undefined {
+				continue
+			}
+			state := mcbp.VBucketReplica
+			if i == 0 {
+				state = mcbp.VBucketActive
+			}
+			if is := answers[node].Copies[uint16(vb)].State; is != state {
+				problems = append(problems, fmt.Sprintf("vb %d on %s is %v, not %v", vb, node, is, state))
+			}
+			if from := answers[node].Streams[uint16(vb)]; i > 0 && from != chain.Active() {
+				problems = append(problems, fmt.Sprintf("vb %d on %s streams from %q, not %q", vb, node, from, chain.Active()))
+			}
+		}
+	}
+	for _, node := range leaving {
+		for vb := range answers[node].Copies {
+			problems = append(problems, fmt.Sprintf("vb %d is still on %s", vb, node))
+		}
+	}
+	slices.Sort(problems)
+	return problems
+}
+
+func namesOf(nodes []Node) []string {
+	names := make([]string, len(nodes))
+	for i, node := range nodes {
+		names[i] = node.Name
+	}
+	return names
+}
+
+// createBucketOn creates a bucket on a node, unless it is there, and lets its clients in.
+func (e *environment) createBucketOn(ctx context.Context, node string, config BucketConfig) error {
+	ctx, cancel := context.WithTimeout(ctx, e.config.Limits.Ready)
+	defer cancel()
+	server, err := e.connect(node, "")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = server.Close() }()
+	err = server.CreateBucket(ctx, config.Name, engineConfig(config))
+	if err != nil && !errors.Is(err, mcbp.StatusKeyExists) {
+		return err
+	}
+	bucket, err := e.connect(node, config.Name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = bucket.Close() }()
+	for {
+		err := bucket.EnableTraffic(ctx)
+		if !errors.Is(err, mcbp.StatusTemporaryFailure) {
+			return err
+		}
+		select {
+		case <-time.After(verifyPause):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// clean has the janitor run and waits for its report.
+func (e *environment) clean(ctx context.Context, call cleanCall) (JanitorReport, error) {
+	return actors.Call[JanitorReport](ctx, e.system.Whereis(janitorName), call)
+}

@@ -1,0 +1,173 @@
+package rebalance
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/shearpin/shearpin/dcp"
+	"github.com/shearpin/shearpin/dcp/kv"
+	"github.com/shearpin/shearpin/rebalance/schedule"
+	"github.com/shearpin/shearpin/rebalance/store"
+)
+
+// Node is one KV node.
+type Node struct {
+	// Name is its identity: in maps, topologies and connection names. It never changes.
+	Name string `json:"name"`
+	// Addr is host:port of its KV service.
+	Addr string `json:"addr"`
+	// Group is its server group; replicas go to other groups than their active where there are several.
+	Group string `json:"group,omitempty"`
+}
+
+func (n Node) validate() error {
+	if n.Name == "" {
+		return errors.New("node without a name")
+	}
+	if _, _, err := net.SplitHostPort(n.Addr); err != nil {
+		return &NodeError{Node: n.Name, Err: err}
+	}
+	return nil
+}
+
+// Config describes a cluster to [Open].
+type Config struct {
+	// Nodes are the KV nodes that are known from the start. At least one; [Cluster.AddNode] adds others.
+	Nodes []Node
+	// Credentials are those of the cluster manager's user on every node.
+	Credentials kv.Credentials
+	// TLS encrypts the connections to all nodes; nil is plain TCP.
+	TLS *tls.Config
+	// AllowPlainAuth permits sending the password over a connection that is neither encrypted nor local.
+	AllowPlainAuth bool
+	// Dial makes all connections; nil is a net.Dialer.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Store holds maps and epochs. It stays the caller's to close. Nil means one in memory, which ends with the cluster.
+	Store store.Store
+	// Log gets one line per state change; nil discards them.
+	Log *slog.Logger
+	// Limits bound how long things may take and how many may be under way.
+	Limits Limits
+	// Connections is the number of DCP connections per pair of nodes and bucket, 1 to 64; 0 means 1.
+	Connections int
+	// JanitorInterval is the time between two periodic runs of the janitor; 0 means 5 s.
+	JanitorInterval time.Duration
+	// Seed makes the maps that are generated reproducible.
+	Seed uint64
+}
+
+// Limits are the deadlines and bounds of a cluster. A zero field means its default.
+type Limits struct {
+	// Replication are the limits of the connections and their streams.
+	Replication dcp.Limits
+	// Move are the limits of the steps of a move.
+	Move MoveLimits
+	// Schedule bounds the moves that are under way at the same time.
+	Schedule schedule.Limits
+	// Grace is how long a new epoch waits for a node's answers to orders of older ones, before it closes the connections
+	// on which they are outstanding. Default 5 s.
+	Grace time.Duration
+	// Prepare is for all agents to serve a new epoch. Default 30 s.
+	Prepare time.Duration
+	// Query is for one node to tell the states of its vbuckets. Default 10 s.
+	Query time.Duration
+	// Apply is for one node to carry out one of the janitor's two phases. Default 5 min.
+	Apply time.Duration
+	// Ready is for a node to create a bucket and serve it. Default 60 s.
+	Ready time.Duration
+	// Stop is how long a rebalance that was asked to stop may go on with moves whose switch has begun. Default 8 s.
+	Stop time.Duration
+}
+
+func (l Limits) withDefaults() Limits {
+	set := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	l.Move = l.Move.withDefaults()
+	set(&l.Grace, 5*time.Second)
+	set(&l.Prepare, 30*time.Second)
+	set(&l.Query, 10*time.Second)
+	set(&l.Apply, 5*time.Minute)
+	set(&l.Ready, time.Minute)
+	set(&l.Stop, 8*time.Second)
+	return l
+}
+
+// validate checks a configuration and fills in its defaults.
+func (c Config) validate() (Config, error) {
+	if len(c.Nodes) == 0 {
+		return c, errors.New("rebalance: Config.Nodes is empty")
+	}
+	seen := map[string]bool{}
+	for _, node := range c.Nodes {
+		if err := node.validate(); err != nil {
+			return c, fmt.Errorf("rebalance: Config.Nodes: %w", err)
+		}
+		if seen[node.Name] {
+			return c, fmt.Errorf("rebalance: Config.Nodes: %q is there twice", node.Name)
+		}
+		seen[node.Name] = true
+	}
+	if c.Connections < 0 || c.Connections > 64 {
+		return c, fmt.Errorf("rebalance: Config.Connections is %d, must be 0 to 64", c.Connections)
+	}
+	if c.Connections == 0 {
+		c.Connections = 1
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.JanitorInterval <= 0 {
+		c.JanitorInterval = 5 * time.Second
+	}
+	c.Limits = c.Limits.withDefaults()
+	return c, nil
+}
+
+// BucketConfig describes a bucket to [Cluster.CreateBucket].
+type BucketConfig struct {
+	Name string
+	// VBuckets is fixed for the bucket's life, 1 to 65 536; 0 means 1024. Engines expect 1024 or 128.
+	VBuckets int
+	// Replicas is the number of copies besides the active, 0 to 3.
+	Replicas int
+	// QuotaBytes is the memory that each node may use for it; 0 means 256 MiB.
+	QuotaBytes int64
+	// Directory is where each node keeps its files, a path on that node; empty means "data". Embedded nodes ignore it.
+	Directory string
+}
+
+const (
+	maxVBuckets = 65536
+	maxReplicas = 3
+)
+
+func (b BucketConfig) validate() (BucketConfig, error) {
+	if b.VBuckets == 0 {
+		b.VBuckets = 1024
+	}
+	if b.QuotaBytes == 0 {
+		b.QuotaBytes = 256 << 20
+	}
+	if b.Directory == "" {
+		b.Directory = "data"
+	}
+	switch {
+	case b.Name == "":
+		return b, errors.New("rebalance: BucketConfig.Name is empty")
+	case b.VBuckets < 1 || b.VBuckets > maxVBuckets:
+		return b, fmt.Errorf("rebalance: BucketConfig.VBuckets is %d, must be 1 to %d", b.VBuckets, maxVBuckets)
+	case b.Replicas < 0 || b.Replicas > maxReplicas:
+		return b, fmt.Errorf("rebalance: BucketConfig.Replicas is %d, must be 0 to %d", b.Replicas, maxReplicas)
+	case b.QuotaBytes < 0:
+		return b, fmt.Errorf("rebalance: BucketConfig.QuotaBytes is %d", b.QuotaBytes)
+	}
+	return b, nil
+}

@@ -1,0 +1,168 @@
+package rebalance
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/shearpin/shearpin/rebalance/vbmap"
+)
+
+// Sentinels that errors.Is finds in the errors of this package.
+var (
+	// ErrRebalanceRunning refuses what cannot be done while a rebalance runs.
+	ErrRebalanceRunning = errors.New("a rebalance is running")
+	// ErrStopped is the cause of a rebalance that was stopped on request.
+	ErrStopped = errors.New("stopped on request")
+	// ErrClosed refuses calls on a cluster that has been closed.
+	ErrClosed = errors.New("cluster is closed")
+	// ErrUnknownNode says that a node is not one of the cluster's.
+	ErrUnknownNode = errors.New("unknown node")
+	// ErrMapChanged says that somebody else changed a chain between reading and writing it.
+	ErrMapChanged = errors.New("the map was changed by somebody else")
+)
+
+// RebalanceError is the outermost cause of a rebalance that failed.
+type RebalanceError struct {
+	// Bucket is the one that was being moved; empty if the rebalance failed outside of any.
+	Bucket string
+	Err    error
+}
+
+func (e *RebalanceError) Error() string {
+	if e.Bucket == "" {
+		return fmt.Sprintf("rebalance aborted: %v", e.Err)
+	}
+	return fmt.Sprintf("rebalance of %q aborted: %v", e.Bucket, e.Err)
+}
+
+func (e *RebalanceError) Unwrap() error { return e.Err }
+
+// MoveError is the failure of one vbucket's move.
+type MoveError struct {
+	VB uint16
+	// From is the old active, To the new active, or where only replicas change the first new one.
+	From, To string
+	Step     Step
+	Err      error
+}
+
+func (e *MoveError) Error() string {
+	from := e.From
+	if from == "" {
+		from = "-"
+	}
+	return fmt.Sprintf("move of vb %d %s→%s: %v", e.VB, from, e.To, e.Err)
+}
+
+func (e *MoveError) Unwrap() error { return e.Err }
+
+// StepTimeout is a step of a move that made no progress within its limit.
+type StepTimeout struct {
+	VB   uint16
+	Step Step
+	// WaitedFor says of whom what was missing.
+	WaitedFor string
+	// Limit is how long there was no progress.
+	Limit time.Duration
+}
+
+func (e *StepTimeout) Error() string {
+	return fmt.Sprintf("step %s of vb %d made no progress for %v: waited for %s", e.Step, e.VB, e.Limit, e.WaitedFor)
+}
+
+// NodeError says at which node something failed.
+type NodeError struct {
+	Node string
+	Err  error
+}
+
+func (e *NodeError) Error() string { return fmt.Sprintf("node %s: %v", e.Node, e.Err) }
+
+func (e *NodeError) Unwrap() error { return e.Err }
+
+// NodesError is the failure of something that was asked of several nodes, node by node.
+type NodesError struct {
+	// Doing says what was asked for.
+	Doing string
+	// Failed is not empty and sorted by node.
+	Failed []*NodeError
+}
+
+func (e *NodesError) Error() string {
+	if len(e.Failed) == 1 {
+		return fmt.Sprintf("%s failed: %v", e.Doing, e.Failed[0])
+	}
+	texts := make([]string, len(e.Failed))
+	for i, failed := range e.Failed {
+		texts[i] = failed.Error()
+	}
+	return fmt.Sprintf("%s failed on %d nodes: %s", e.Doing, len(e.Failed), strings.Join(texts, "; "))
+}
+
+// Unwrap gives errors.Is and errors.As the causes in node order.
+func (e *NodesError) Unwrap() []error {
+	errs := make([]error, len(e.Failed))
+	for i, failed := range e.Failed {
+		errs[i] = failed
+	}
+	return errs
+}
+
+// EstimateError is a backfill whose producer gave an answer that cannot be read as progress.
+type EstimateError struct {
+	Producer, Consumer string
+	// Status is the word that the producer used.
+	Status string
+	// Waited is how long it had been given to become a better one; 0 for a status that never becomes one.
+	Waited time.Duration
+}
+
+func (e *EstimateError) Error() string {
+	text := fmt.Sprintf("backfill %s→%s: status %q", e.Producer, e.Consumer, e.Status)
+	if e.Waited > 0 {
+		text += fmt.Sprintf(" for %v", e.Waited)
+	}
+	return text
+}
+
+// StreamLost is the end of a replica stream that a move depended on and nobody had asked for.
+type StreamLost struct {
+	Producer, Consumer string
+	Err                error
+}
+
+func (e *StreamLost) Error() string {
+	return fmt.Sprintf("replication %s→%s: %v", e.Producer, e.Consumer, e.Err)
+}
+
+func (e *StreamLost) Unwrap() error { return e.Err }
+
+// NoActive refuses to move a vbucket that has copies, but none that may become active without losing data.
+type NoActive struct {
+	VB    uint16
+	Chain vbmap.Chain
+}
+
+func (e *NoActive) Error() string {
+	return fmt.Sprintf("vb %d has no active in its chain %v", e.VB, e.Chain)
+}
+
+// Leftovers says that a bucket is not as the map wants it at the end of a rebalance.
+type Leftovers struct {
+	// Problems has one text per difference, sorted.
+	Problems []string
+}
+
+// describedProblems bounds how many differences an error text spells out.
+const describedProblems = 4
+
+func (e *Leftovers) Error() string {
+	shown := e.Problems[:min(len(e.Problems), describedProblems)]
+	text := fmt.Sprintf("%d differences from the map: %s", len(e.Problems), strings.Join(shown, "; "))
+	if len(shown) < len(e.Problems) {
+		text += "; …"
+	}
+	return text
+}

@@ -1,0 +1,171 @@
+package rebalance
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/shearpin/shearpin/actors"
+)
+
+// janitorProcess runs the janitor, one run at a time: it brings the copies and streams of every bucket back to what the
+// map wants, as far as that loses nothing. What it does with each vbucket is decided by [decideVBucket].
+type janitorProcess struct {
+	actors.Base
+	env   *environment
+	log   *slog.Logger
+	queue []queuedClean
+	// from is who waits for the run that is under way.
+	from *actors.From
+}
+
+// cleanCall asks for a run and is answered with its report when it is over.
+type cleanCall struct {
+	reason string
+	// buckets are those to look at; nil means all.
+	buckets []string
+}
+
+type queuedClean struct {
+	call cleanCall
+	from actors.From
+}
+
+type cleanEnded struct{ report JanitorReport }
+
+// JanitorReport is the account of one run.
+type JanitorReport struct {
+	Reason  string                `json:"reason"`
+	Started time.Time             `json:"started"`
+	Ended   time.Time             `json:"ended"`
+	Buckets []JanitorBucketReport `json:"buckets"`
+}
+
+// JanitorBucketReport says what was done to one bucket, and what could not be.
+type JanitorBucketReport struct {
+	Name string `json:"name"`
+	// Epoch is the run's own; 0 if there was nothing to change.
+	Epoch uint64 `json:"epoch"`
+	// Chains, States, Deletions and Streams count the changes that were made: to the map, of states, of copies that were
+	// deleted, of streams that were opened.
+	Chains    int `json:"chains"`
+	States    int `json:"states"`
+	Deletions int `json:"deletions"`
+	Streams   int `json:"streams"`
+	// Held says, per vbucket, why it was left alone.
+	Held map[uint16]error `json:"-"`
+	// Kept names copies that no chain needs but which hold data that the active lacks: vbucket to nodes.
+	Kept map[uint16][]string `json:"kept,omitempty"`
+	// Errs are the failures of single nodes and steps.
+	Errs []error `json:"-"`
+}
+
+// Fixes is the number of changes that the run made.
+func (r JanitorReport) Fixes() int {
+	fixes := 0
+	for _, b := range r.Buckets {
+		fixes += b.Chains + b.States + b.Deletions + b.Streams
+	}
+	return fixes
+}
+
+// Problem is what the run could not repair: nil, or a *JanitorError for the first bucket with a problem.
+func (r JanitorReport) Problem() error {
+	for _, b := range r.Buckets {
+		if len(b.Errs) == 0 && len(b.Held) == 0 {
+			continue
+		}
+		problem := &JanitorError{Bucket: b.Name, Errs: b.Errs}
+		for _, vb := range sortedKeys(b.Held) {
+			problem.Errs = append(problem.Errs, b.Held[vb])
+		}
+		return problem
+	}
+	return nil
+}
+
+// JanitorError is what the janitor could not repair in a bucket.
+type JanitorError struct {
+	Bucket string
+	// Errs is not empty.
+	Errs []error
+}
+
+func (e *JanitorError) Error() string {
+	texts := make([]string, 0, describedProblems+1)
+	for i, err := range e.Errs {
+		if i == describedProblems {
+			texts = append(texts, fmt.Sprintf("… (%d in all)", len(e.Errs)))
+			break
+		}
+		texts = append(texts, err.Error())
+	}
+	return fmt.Sprintf("janitor could not repair %q: %s", e.Bucket, strings.Join(texts, "; "))
+}
+
+// Unwrap gives errors.Is and errors.As the single problems.
+func (e *JanitorError) Unwrap() []error { return e.Errs }
+
+func newJanitorProcess(e *environment) *janitorProcess {
+	return &janitorProcess{env: e, log: e.log("janitor")}
+}
+
+func (j *janitorProcess) HandleCall(c *actors.Context, from actors.From, msg any) error {
+	call, ok := msg.(cleanCall)
+	if !ok {
+		return j.Base.HandleCall(c, from, msg)
+	}
+	j.queue = append(j.queue, queuedClean{call, from})
+	j.next(c)
+	return nil
+}
+
+func (j *janitorProcess) HandleInfo(c *actors.Context, msg any) error {
+	m, ok := msg.(cleanEnded)
+	if !ok {
+		return j.Base.HandleInfo(c, msg)
+	}
+	m.report.Ended = c.Clock().Now()
+	j.env.janitorRuns.Add(1)
+	j.log.Info("janitor_done", "reason", m.report.Reason, "fixes", m.report.Fixes(), "err", m.report.Problem())
+	j.env.events.Publish(JanitorEnded{m.report})
+	j.from.Reply(m.report)
+	j.from = nil
+	j.next(c)
+	return nil
+}
+
+func (j *janitorProcess) next(c *actors.Context) {
+	if j.from != nil || len(j.queue) == 0 {
+		return
+	}
+	q := j.queue[0]
+	j.queue = j.queue[1:]
+	j.from = &q.from
+	report := JanitorReport{Reason: q.call.reason, Started: c.Clock().Now()}
+	level := slog.LevelInfo
+	if q.call.reason == reasonPeriodic {
+		level = slog.LevelDebug
+	}
+	j.log.Log(c.Ctx(), level, "janitor_started", "reason", q.call.reason)
+	j.env.events.Publish(JanitorStarted{Reason: q.call.reason, At: report.Started})
+	env := j.env
+	c.Go(func(ctx context.Context) any {
+		buckets := q.call.buckets
+		if buckets == nil {
+			all, err := env.chooseBuckets(ctx, nil)
+			if err != nil {
+				report.Buckets = append(report.Buckets, JanitorBucketReport{Errs: []error{err}})
+			}
+			buckets = all
+		}
+		for _, bucket := range buckets {
+			run := &janitorRun{env: env, reason: q.call.reason, report: JanitorBucketReport{Name: bucket}}
+			run.bucket(ctx)
+			report.Buckets = append(report.Buckets, run.report)
+		}
+		return cleanEnded{report}
+	})
+}

@@ -1,0 +1,344 @@
+package rebalance
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+
+	"github.com/shearpin/shearpin/dcp/kv"
+	"github.com/shearpin/shearpin/dcp/mcbp"
+	"github.com/shearpin/shearpin/rebalance/store"
+	"github.com/shearpin/shearpin/rebalance/vbmap"
+)
+
+// janitorRun is the janitor's work on one bucket: ask all servers, decide each vbucket, carry the decisions out in two
+// phases (rebalance.md §8.4). It runs beside the janitor's mailbox.
+type janitorRun struct {
+	env    *environment
+	reason string
+	report JanitorBucketReport
+
+	doc   store.BucketDoc
+	stamp stamp
+	// ready are the servers that are prepared for the run's epoch, or in a first look all of them.
+	ready   []string
+	answers map[string]queryAnswer
+	logs    map[copyKey][]kv.FailoverEntry
+}
+
+// copyKey is one copy of one vbucket.
+type copyKey struct {
+	vb   uint16
+	node string
+}
+
+// janitorRounds bounds how often a run decides anew: a second active that must first stop being one, or an active that
+// must first come up, make it two.
+const janitorRounds = 4
+
+func (r *janitorRun) failed(err error) { r.report.Errs = append(r.report.Errs, err) }
+
+func (r *janitorRun) bucket(ctx context.Context) {
+	doc, err := r.env.buckets.Get(ctx, r.report.Name)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return
+	case err != nil:
+		r.failed(err)
+		return
+	case doc.Map == nil:
+		return
+	}
+	r.doc = doc
+	// A periodic run first only looks. Whatever an older epoch may still be doing, nothing is to be changed if all is as
+	// it shall be; and a run that takes an epoch writes the bucket's document.
+	if r.reason == reasonPeriodic && r.allWell(ctx) {
+		return
+	}
+	if !r.begin(ctx) {
+		return
+	}
+	again := true
+	for round := 0; again && round < janitorRounds; round++ {
+		again = r.round(ctx)
+	}
+	if again {
+		r.failed(errNotSettled)
+	}
+	r.end(ctx)
+}
+
+var errNotSettled = errors.New("vbuckets still change after several rounds")
+
+// begin takes an epoch and makes the servers serve it. Servers that do not are left out: nothing is changed there, and
+// vbuckets that depend on them are left alone.
+func (r *janitorRun) begin(ctx context.Context) bool {
+	epoch, err := r.env.buckets.NextEpoch(ctx)
+	if err == nil {
+		err = r.env.buckets.Claim(ctx, r.doc.Name, epoch)
+	}
+	if err == nil {
+		r.doc, err = r.env.buckets.Get(ctx, r.doc.Name)
+	}
+	if err == nil {
+		err = r.env.ensureMembers(ctx, r.doc.Name, r.doc.Servers)
+	}
+	if err != nil {
+		r.failed(err)
+		return false
+	}
+	r.report.Epoch = epoch
+	r.stamp = stamp{Epoch: epoch, Owner: "janitor"}
+	prepared, err := r.env.prepareAgents(ctx, r.doc.Name, r.doc.Servers, epoch)
+	if err != nil {
+		r.failed(err)
+	}
+	r.ready = slices.Sorted(maps.Keys(prepared))
+	return true
+}
+
+// allWell says that there is nothing to be changed.
+func (r *janitorRun) allWell(ctx context.Context) bool {
+	answers, err := r.env.queryAgents(ctx, r.doc.Name, r.doc.Servers)
+	if err != nil || r.doc.Target != nil {
+		return false
+	}
+	for node, answer := range answers {
+		for vb := range answer.Copies {
+			if int(vb) < len(r.doc.Map) && !r.doc.Map[vb].Contains(node) {
+				return false
+			}
+		}
+	}
+	return len(differences(r.doc.Map, answers, nil)) == 0
+}
+
+// round asks, decides and repairs once. It reports whether vbuckets are not yet as they shall be although nothing stood
+// in the way.
+func (r *janitorRun) round(ctx context.Context) (again bool) {
+	answers, err := r.env.queryAgents(ctx, r.doc.Name, r.ready)
+	if err != nil {
+		r.failed(err)
+	}
+	r.answers, r.logs = answers, map[copyKey][]kv.FailoverEntry{}
+	r.report.Held, r.report.Kept = map[uint16]error{}, map[uint16][]string{}
+	decisions := make([]janitorDecision, 0, len(r.doc.Map))
+	for vb := range r.doc.Map {
+		d := r.decide(ctx, uint16(vb))
+		if d.Hold != nil {
+			r.report.Held[d.VB] = d.Hold
+		}
+		if len(d.Kept) > 0 {
+			r.report.Kept[d.VB] = d.Kept
+		}
+		again = again || d.Again
+		decisions = append(decisions, d)
+	}
+	if err := r.commit(ctx, decisions); err != nil {
+		r.failed(err)
+		return false
+	}
+	broken := r.applyStates(ctx, decisions)
+	r.openStreams(ctx, decisions, broken)
+	return again && len(broken) == 0
+}
+
+// decide decides one vbucket, reading failover logs if the decision depends on them.
+func (r *janitorRun) decide(ctx context.Context, vb uint16) janitorDecision {
+	for {
+		d := decideVBucket(r.caseOf(vb))
+		var need *HistoryNeeded
+		if !errors.As(d.Hold, &need) {
+			return d
+		}
+		unread := false
+		for _, node := range need.Nodes {
+			if _, known := r.logs[copyKey{vb, node}]; !known {
+				unread = true
+				r.logs[copyKey{vb, node}] = r.readHistory(ctx, vb, node)
+			}
+		}
+		if !unread {
+			return d
+		}
+	}
+}
+
+// readHistory is a copy's failover log, empty if it cannot be read: then nothing is concluded from it.
+func (r *janitorRun) readHistory(ctx context.Context, vb uint16, node string) []kv.FailoverEntry {
+	value, err := askAgent(ctx, r.env.system, r.doc.Name, node, readHistory{VB: vb})
+	answer, ok := value.(historyAnswer)
+	if err != nil || !ok || answer.Entries == nil {
+		return []kv.FailoverEntry{}
+	}
+	return answer.Entries
+}
+
+func (r *janitorRun) caseOf(vb uint16) janitorCase {
+	c := janitorCase{VB: vb, Chain: r.doc.Map[vb], Servers: r.doc.Servers, Copies: map[string]janitorCopy{}}
+	if r.doc.Target != nil {
+		c.FastForward = r.doc.Target[vb]
+	}
+	for node, answer := range r.answers {
+		info := answer.Copies[vb]
+		c.Copies[node] = janitorCopy{
+			State: info.State, Topology: info.Topology, HighSeqno: info.HighSeqno, UUID: info.UUID,
+			FailoverLog: r.logs[copyKey{vb, node}],
+		}
+	}
+	return c
+}
+
+// commit writes the chains that the decisions change. It comes before any action.
+func (r *janitorRun) commit(ctx context.Context, decisions []janitorDecision) error {
+	var changes []store.ChainChange
+	for _, d := range decisions {
+		if old := r.doc.Map[d.VB]; d.Hold == nil && !d.Chain.Equal(old) {
+			changes = append(changes, store.ChainChange{VB: int(d.VB), Old: old, New: d.Chain})
+		}
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	if err := r.env.buckets.UpdateChains(ctx, r.doc.Name, r.stamp.Epoch, changes...); err != nil {
+		return err
+	}
+	for _, change := range changes {
+		r.doc.Map[change.VB] = change.New
+	}
+	r.report.Chains += len(changes)
+	r.env.publish(r.doc.Name)
+	return nil
+}
+
+// applyStates is the first phase, on all ready nodes at the same time. It gives the nodes on which it failed.
+func (r *janitorRun) applyStates(ctx context.Context, decisions []janitorDecision) (broken map[string]bool) {
+	orders := map[string]*applyStates{}
+	for _, node := range r.ready {
+		orders[node] = &applyStates{stamp: r.stamp, Retain: map[uint16]string{}}
+	}
+	for _, d := range decisions {
+		r.retain(orders, d)
+		for _, action := range d.Actions {
+			order := orders[action.Node]
+			if action.State == mcbp.VBucketMissing {
+				order.Delete = append(order.Delete, d.VB)
+				continue
+			}
+			order.States = append(order.States, vbucketState{VB: d.VB, State: action.State, Topology: action.Topology})
+		}
+	}
+	broken = map[string]bool{}
+	done, err := onNodes(r.ready, "applying states", func(node string) (struct{}, error) {
+		_, err := within(ctx, r.env.config.Limits.Apply, func(ctx context.Context) (any, error) {
+			return askAgent(ctx, r.env.system, r.doc.Name, node, *orders[node])
+		})
+		return struct{}{}, err
+	})
+	r.note(err, broken)
+	for node := range done {
+		r.report.States += len(orders[node].States)
+		r.report.Deletions += len(orders[node].Delete)
+	}
+	return broken
+}
+
+// retain says which streams of a vbucket survive the first phase: those that are wanted, and of a vbucket that is left
+// alone all that are live.
+func (r *janitorRun) retain(orders map[string]*applyStates, d janitorDecision) {
+	if d.Hold != nil {
+		for node, order := range orders {
+			if producer, live := r.answers[node].Streams[d.VB]; live {
+				order.Retain[d.VB] = producer
+			}
+		}
+		return
+	}
+	for _, s := range d.Streams {
+		if order := orders[s.Consumer]; order != nil {
+			order.Retain[d.VB] = s.Producer
+		}
+	}
+}
+
+// note puts down the nodes that failed.
+func (r *janitorRun) note(err error, broken map[string]bool) {
+	var nodes *NodesError
+	if err == nil {
+		return
+	}
+	r.failed(err)
+	if errors.As(err, &nodes) {
+		for _, failed := range nodes.Failed {
+			broken[failed.Node] = true
+		}
+	}
+}
+
+// openStreams is the second phase. A vbucket takes part if the first phase has succeeded on every node that its decision
+// is about: no stream may be opened towards a node that still thinks it is active.
+func (r *janitorRun) openStreams(ctx context.Context, decisions []janitorDecision, broken map[string]bool) {
+	orders := map[string]*openStreams{}
+	opened := map[string]int{}
+	for _, d := range decisions {
+		if d.Hold != nil || touches(d, broken) {
+			continue
+		}
+		for _, s := range d.Streams {
+			if !slices.Contains(r.ready, s.Consumer) || !slices.Contains(r.ready, s.Producer) {
+				continue
+			}
+			if orders[s.Consumer] == nil {
+				orders[s.Consumer] = &openStreams{stamp: r.stamp, Streams: map[uint16]string{}}
+			}
+			orders[s.Consumer].Streams[d.VB] = s.Producer
+			if r.answers[s.Consumer].Streams[d.VB] != s.Producer {
+				opened[s.Consumer]++
+			}
+		}
+	}
+	done, err := onNodes(sortedKeys(orders), "opening streams", func(node string) (struct{}, error) {
+		_, err := within(ctx, r.env.config.Limits.Apply, func(ctx context.Context) (any, error) {
+			return askAgent(ctx, r.env.system, r.doc.Name, node, *orders[node])
+		})
+		return struct{}{}, err
+	})
+	r.note(err, map[string]bool{})
+	for node := range done {
+		r.report.Streams += opened[node]
+	}
+}
+
+func touches(d janitorDecision, nodes map[string]bool) bool {
+	return slices.ContainsFunc(d.Chain, func(node string) bool { return nodes[node] }) ||
+		slices.ContainsFunc(d.Actions, func(a copyAction) bool { return nodes[a.Node] })
+}
+
+// end lets go of the bucket. If nothing is left to repair, what the last rebalance wanted does not matter any more.
+func (r *janitorRun) end(ctx context.Context) {
+	_, err := onNodes(r.ready, "releasing", func(node string) (any, error) {
+		return within(ctx, r.env.config.Limits.Prepare, func(ctx context.Context) (any, error) {
+			return askAgent(ctx, r.env.system, r.doc.Name, node, releaseOwner{r.stamp})
+		})
+	})
+	if err != nil {
+		r.failed(err)
+	}
+	if r.doc.Target != nil && len(r.report.Errs) == 0 && len(r.report.Held) == 0 {
+		_, err := r.env.buckets.Update(ctx, r.doc.Name, func(d *store.BucketDoc) error {
+			if d.Epoch != r.stamp.Epoch {
+				return &store.StaleEpochError{Bucket: d.Name, Epoch: r.stamp.Epoch, Current: d.Epoch}
+			}
+			d.Target = vbmap.Map(nil)
+			return nil
+		})
+		if err != nil {
+			r.failed(err)
+		}
+	}
+	r.env.publish(r.doc.Name)
+}
+
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

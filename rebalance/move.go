@@ -1,0 +1,151 @@
+package rebalance
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/shearpin/shearpin/actors"
+	"github.com/shearpin/shearpin/dcp"
+	"github.com/shearpin/shearpin/rebalance/store"
+)
+
+// move is the process of one vbucket's move: it performs what its [moveMachine] decides. It is linked to its mover, and
+// what it has asked the agents for goes on when it dies.
+type move struct {
+	actors.Base
+	env     *environment
+	bucket  string
+	mover   *actors.PID
+	machine *moveMachine
+	log     *slog.Logger
+	timers  map[timerSlot]actors.Timer
+	step    Step
+}
+
+// timerSlot is where a timer stands; a step's timer takes the place of the same one of the step before.
+type timerSlot struct {
+	kind timerKind
+	node string
+}
+
+// requestBackstop is longer than any watchdog: the machine is to see who did not answer.
+const requestBackstop = time.Hour
+
+// The messages between a mover and its moves.
+type (
+	moveBegin     struct{}
+	moveStop      struct{}
+	moveLostGuard struct{ event dcp.StreamEnded }
+	moveCommitted struct {
+		id  int
+		err error
+	}
+	moveFreed struct{ vb uint16 }
+	moveEnded struct {
+		vb        uint16
+		step      Step
+		err       error
+		leftovers []string
+	}
+)
+
+func newMove(e *environment, bucket string, plan movePlan, epoch stamp, mover *actors.PID) *move {
+	return &move{
+		env: e, bucket: bucket, mover: mover, machine: newMoveMachine(plan, epoch, e.config.Limits.Move),
+		log:    e.log("move", "bucket", bucket, "vb", plan.VB, "epoch", epoch.Epoch),
+		timers: map[timerSlot]actors.Timer{},
+	}
+}
+
+func (m *move) Init(c *actors.Context) error {
+	c.Continue(moveBegin{})
+	return nil
+}
+
+func (m *move) HandleInfo(c *actors.Context, msg any) error {
+	switch msg := msg.(type) {
+	case moveBegin:
+		plan := m.machine.plan
+		m.log.Debug("move_started", "producer", plan.From, "consumer", plan.destination(), "old", plan.Old, "new", plan.New)
+		return m.perform(c, m.machine.begin())
+	case actors.Response:
+		id, _ := msg.Tag.(int)
+		value, err := responseOf(msg)
+		return m.perform(c, m.machine.answered(id, value, err))
+	case moveCommitted:
+		return m.perform(c, m.machine.answered(msg.id, nil, msg.err))
+	case moveTimer:
+		return m.perform(c, m.machine.fired(msg))
+	case moveLostGuard:
+		e := msg.event
+		cause := &dcp.StreamEndedError{VB: e.VB, Reason: e.Reason}
+		return m.perform(c, m.machine.streamEnded(e.Producer, e.Consumer, cause))
+	case moveStop:
+		return m.perform(c, m.machine.stop())
+	default:
+		return m.Base.HandleInfo(c, msg)
+	}
+}
+
+// responseOf takes an agent's answer apart.
+func responseOf(r actors.Response) (any, error) {
+	if r.Err != nil {
+		return nil, r.Err
+	}
+	answer, ok := r.Value.(agentAnswer)
+	if !ok {
+		return nil, errWrongAnswer
+	}
+	return answer.Value, decodeError(answer.Err)
+}
+
+func (m *move) perform(c *actors.Context, effects []moveEffect) error {
+	for _, effect := range effects {
+		switch e := effect.(type) {
+		case moveStep:
+			m.step = e.Step
+			m.log.Debug("move_step", "step", string(e.Step))
+		case moveAsk:
+			c.Request(c.System().Whereis(agentName(m.bucket, e.Node)), requestBackstop, e.Request, e.ID)
+		case moveCommit:
+			m.commit(c, e.ID)
+		case moveBackfillDone:
+			c.Send(m.mover, moveFreed{m.machine.plan.VB})
+		case moveSetTimer:
+			slot := timerSlot{e.Timer.Kind, e.Timer.Node}
+			m.timers[slot].Stop()
+			m.timers[slot] = c.SendAfter(e.After, e.Timer)
+		case moveFinished:
+			return m.finish(c, e)
+		}
+	}
+	return nil
+}
+
+// commit writes the new chain into the map, and has the map published.
+func (m *move) commit(c *actors.Context, id int) {
+	plan, epoch, env, bucket := m.machine.plan, m.machine.stamp.Epoch, m.env, m.bucket
+	c.Go(func(ctx context.Context) any {
+		err := env.buckets.UpdateChains(ctx, bucket, epoch, store.ChainChange{VB: int(plan.VB), Old: plan.Old, New: plan.New})
+		if err == nil {
+			env.publish(bucket)
+		}
+		return moveCommitted{id, err}
+	})
+}
+
+func (m *move) finish(c *actors.Context, e moveFinished) error {
+	ended := moveEnded{vb: m.machine.plan.VB, step: m.step, err: e.Err}
+	for _, left := range e.Leftovers {
+		ended.leftovers = append(ended.leftovers, fmt.Sprintf("vb %d: %v", ended.vb, left))
+	}
+	if e.Err != nil {
+		m.log.Info("move_failed", "step", string(m.step), "err", e.Err)
+	} else {
+		m.log.Debug("move_done", "leftovers", len(e.Leftovers))
+	}
+	c.Send(m.mover, ended)
+	return actors.Normal
+}

@@ -1,0 +1,165 @@
+package rebalance
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/shearpin/shearpin/actors"
+	"github.com/shearpin/shearpin/dcp"
+)
+
+// mover is the process that moves the vbuckets of one bucket: it performs what its [moverMachine] decides. It dies with
+// the rebalancer that started it, and its moves with it.
+type mover struct {
+	actors.Base
+	env    *environment
+	bucket string
+	stamp  stamp
+	boss   *actors.PID
+	log    *slog.Logger
+
+	machine *moverMachine
+	moves   map[uint16]*actors.PID
+	vbs     map[*actors.PID]uint16
+}
+
+// The messages of a mover.
+type (
+	moverBegin   struct{}
+	moverStop    struct{}
+	moverSettled struct{}
+	// replicationNews is what the replications of all buckets tell.
+	replicationNews struct{ event dcp.Event }
+	// moverNews tells the rebalancer how far the mover is.
+	moverNews struct{ moverProgressed }
+	// moverEnded tells it the end.
+	moverEnded struct {
+		err       error
+		leftovers []string
+	}
+)
+
+func newMover(e *environment, bucket string, epoch stamp, plans []movePlan, boss *actors.PID) *mover {
+	return &mover{
+		env: e, bucket: bucket, stamp: epoch, boss: boss, log: e.log("mover", "bucket", bucket, "epoch", epoch.Epoch),
+		machine: newMoverMachine(plans, e.config.Limits.Schedule),
+		moves:   map[uint16]*actors.PID{}, vbs: map[*actors.PID]uint16{},
+	}
+}
+
+func (m *mover) Init(c *actors.Context) error {
+	c.TrapExits()
+	// From here on no crash is missed: the first move starts later.
+	m.env.replicationEvents.Forward(c.Self(), func(e dcp.Event) any { return replicationNews{e} })
+	c.Continue(moverBegin{})
+	return nil
+}
+
+func (m *mover) HandleInfo(c *actors.Context, msg any) error {
+	switch msg := msg.(type) {
+	case moverBegin:
+		m.log.Info("mover_started", "moves", m.machine.planned)
+		return m.perform(c, m.machine.begin())
+	case moveFreed:
+		return m.perform(c, m.machine.backfillDone(msg.vb))
+	case moveEnded:
+		m.env.events.Publish(MoveEnded{Bucket: m.bucket, VB: msg.vb, Err: msg.err, At: c.Clock().Now()})
+		return m.perform(c, m.machine.moveEnded(msg.vb, msg.err, msg.leftovers))
+	case replicationNews:
+		return m.perform(c, m.news(msg.event))
+	case moverStop:
+		m.log.Info("mover_stopping")
+		return m.perform(c, m.machine.stop())
+	case moverSettled:
+		return m.perform(c, m.machine.settled())
+	case actors.Exit:
+		return m.moveDied(c, msg)
+	default:
+		return m.Base.HandleInfo(c, msg)
+	}
+}
+
+// news takes what a replication of this bucket tells.
+func (m *mover) news(event dcp.Event) []moverEffect {
+	switch e := event.(type) {
+	case dcp.LinkCrashed:
+		if e.Bucket == m.bucket {
+			return m.machine.linkCrashed(e)
+		}
+	case dcp.StreamEnded:
+		if e.Bucket == m.bucket {
+			return m.machine.streamEnded(e)
+		}
+	}
+	return nil
+}
+
+// moveDied takes the exit of a move. One that ended in good order has told its end before.
+func (m *mover) moveDied(c *actors.Context, exit actors.Exit) error {
+	vb, ok := m.vbs[exit.PID]
+	if !ok {
+		return nil
+	}
+	delete(m.vbs, exit.PID)
+	delete(m.moves, vb)
+	plan, flying := m.machine.flying[vb]
+	if !flying || actors.IsNormal(exit.Reason) {
+		return nil
+	}
+	err := &MoveError{VB: vb, From: plan.From, To: plan.destination(), Err: exit.Reason}
+	return m.perform(c, m.machine.moveEnded(vb, err, nil))
+}
+
+func (m *mover) perform(c *actors.Context, effects []moverEffect) error {
+	for len(effects) > 0 {
+		effect := effects[0]
+		effects = effects[1:]
+		switch e := effect.(type) {
+		case startMove:
+			effects = append(effects, m.start(c, e.Plan)...)
+		case stopMove:
+			c.Send(m.moves[e.VB], moveStop{})
+		case tellStreamEnded:
+			c.Send(m.moves[e.VB], moveLostGuard{e.Event})
+		case armSettle:
+			c.SendAfter(e.After, moverSettled{})
+		case moverProgressed:
+			c.Send(m.boss, moverNews{e})
+		case moverFinished:
+			m.log.Info("mover_ended", "moves", m.machine.done, "err", e.Err)
+			c.Send(m.boss, moverEnded{e.Err, m.machine.leftovers})
+			return actors.Normal
+		}
+	}
+	return nil
+}
+
+// start begins a move. Its end is an effect if it could not even be started.
+func (m *mover) start(c *actors.Context, plan movePlan) []moverEffect {
+	m.env.events.Publish(MoveStarted{Bucket: m.bucket, VB: plan.VB, Old: plan.Old, New: plan.New, At: c.Clock().Now()})
+	pid, err := c.StartLink(newMove(m.env, m.bucket, plan, m.stamp, c.Self()), actors.WithKind("move"))
+	if err != nil {
+		return m.machine.moveEnded(plan.VB, &MoveError{VB: plan.VB, From: plan.From, To: plan.destination(), Err: err}, nil)
+	}
+	m.moves[plan.VB], m.vbs[pid] = pid, plan.VB
+	return nil
+}
+
+// Terminate ends the moves that are under way. What they have asked the agents for goes on.
+func (m *mover) Terminate(c *actors.Context, _ error) {
+	for _, pid := range m.moves {
+		c.Exit(pid, actors.Shutdown)
+	}
+}
+
+// withContext runs f beside the mailbox with a context that cancel ends before the process dies.
+func withContext(c *actors.Context, f func(ctx context.Context) any) (cancel context.CancelFunc) {
+	stopped, cancel := context.WithCancel(context.Background())
+	c.Go(func(ctx context.Context) any {
+		ctx, done := context.WithCancel(ctx)
+		defer done()
+		defer context.AfterFunc(stopped, done)()
+		return f(ctx)
+	})
+	return cancel
+}

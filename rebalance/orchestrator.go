@@ -1,0 +1,259 @@
+package rebalance
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"log/slog"
+	"time"
+
+	"github.com/shearpin/shearpin/actors"
+	"github.com/shearpin/shearpin/dcp"
+)
+
+// orchestrator is the process that decides what the cluster does: it starts rebalances and the janitor as its
+// [orchestratorMachine] says, and tells the outcomes.
+type orchestrator struct {
+	actors.Base
+	env *environment
+	log *slog.Logger
+
+	machine *orchestratorMachine
+	lastID  int
+	callers map[int]actors.From
+	// cleaned is the report of the janitor's last run.
+	cleaned JanitorReport
+
+	run      *runningRebalance
+	lostLink bool
+}
+
+// runningRebalance is the rebalance that has not ended.
+type runningRebalance struct {
+	id      string
+	request Request
+	board   *board
+	pid     *actors.PID
+	started time.Time
+}
+
+// Request says what a rebalance is to do.
+type Request struct {
+	// Keep are the nodes that shall hold data when it is done; empty means all that are known.
+	Keep []string
+	// Buckets are those to rebalance, in that order; empty means all.
+	Buckets []string
+}
+
+// The messages of the orchestrator.
+type (
+	startCall struct {
+		run     string
+		request Request
+		board   *board
+	}
+	stopCall    struct{ run string }
+	janitorCall struct{ reason string }
+	stateCall   struct{}
+	stopOverdue struct{ run string }
+	janitorTick struct{}
+	linkLost    struct{}
+)
+
+// linkLostPause lets the crashes of several links, as when a node dies, be one reason for the janitor.
+const linkLostPause = 500 * time.Millisecond
+
+func newOrchestrator(e *environment) *orchestrator {
+	return &orchestrator{env: e, log: e.log("orchestrator"), machine: newOrchestratorMachine(), callers: map[int]actors.From{}}
+}
+
+// Init starts the members of the buckets that are in the store, and has the janitor look after them.
+func (o *orchestrator) Init(c *actors.Context) error {
+	c.TrapExits()
+	docs, err := o.env.buckets.List(c.Ctx())
+	if err != nil {
+		return err
+	}
+	for _, doc := range docs {
+		if err := o.env.ensureMembers(c.Ctx(), doc.Name, doc.Servers); err != nil {
+			return err
+		}
+	}
+	o.env.replicationEvents.Forward(c.Self(), func(e dcp.Event) any { return replicationNews{e} })
+	c.SendAfter(o.env.config.JanitorInterval, janitorTick{})
+	if len(docs) > 0 {
+		o.perform(c, o.machine.clean(0, reasonStart))
+	}
+	return nil
+}
+
+func (o *orchestrator) HandleCall(c *actors.Context, from actors.From, msg any) error {
+	switch m := msg.(type) {
+	case startCall:
+		o.start(c, from, m)
+	case stopCall:
+		o.perform(c, o.machine.stop(o.remember(from), m.run))
+	case janitorCall:
+		o.perform(c, o.machine.clean(o.remember(from), m.reason))
+	case stateCall:
+		from.Reply(o.machine.state)
+	default:
+		return o.Base.HandleCall(c, from, msg)
+	}
+	return nil
+}
+
+func (o *orchestrator) remember(from actors.From) int {
+	o.lastID++
+	o.callers[o.lastID] = from
+	return o.lastID
+}
+
+func (o *orchestrator) start(c *actors.Context, from actors.From, m startCall) {
+	if o.run == nil {
+		o.run = &runningRebalance{id: m.run, request: m.request, board: m.board, started: c.Clock().Now()}
+	}
+	o.perform(c, o.machine.start(o.remember(from), m.run))
+}
+
+// newRunID names a rebalance.
+func newRunID() string { return randomHex(8) }
+
+// newUUID identifies a bucket.
+func newUUID() string { return randomHex(16) }
+
+func randomHex(bytes int) string {
+	id := make([]byte, bytes)
+	_, _ = rand.Read(id) // it never fails
+	return hex.EncodeToString(id)
+}
+
+func (o *orchestrator) HandleInfo(c *actors.Context, msg any) error {
+	switch m := msg.(type) {
+	case rebalanceEnded:
+		o.ended(c, m.report)
+	case actors.Exit:
+		o.rebalancerDied(c, m)
+	case actors.Response:
+		o.janitorEnded(c, m)
+	case stopOverdue:
+		o.perform(c, o.machine.stopOverdue(m.run))
+	case janitorTick:
+		c.SendAfter(o.env.config.JanitorInterval, janitorTick{})
+		o.perform(c, o.machine.clean(0, reasonPeriodic))
+	case replicationNews:
+		o.news(c, m.event)
+	case linkLost:
+		o.lostLink = false
+		o.perform(c, o.machine.clean(0, reasonLinkLost))
+	default:
+		return o.Base.HandleInfo(c, msg)
+	}
+	return nil
+}
+
+// news takes what the replications tell: a link that is lost is a reason for the janitor.
+func (o *orchestrator) news(c *actors.Context, event dcp.Event) {
+	switch event.(type) {
+	case dcp.LinkCrashed, dcp.LinkGaveUp:
+		if !o.lostLink {
+			o.lostLink = true
+			c.SendAfter(linkLostPause, linkLost{})
+		}
+	}
+}
+
+func (o *orchestrator) perform(c *actors.Context, effects []orchestratorEffect) {
+	for _, effect := range effects {
+		switch e := effect.(type) {
+		case startRebalance:
+			o.startRebalance(c)
+		case stopRebalance:
+			o.log.Info("rebalance_stopping", "rebalance_id", e.Run)
+			c.Send(o.run.pid, rebalanceStop{})
+			c.SendAfter(o.env.config.Limits.Stop, stopOverdue{e.Run})
+		case killRebalance:
+			c.Exit(o.run.pid, actors.Killed)
+		case runJanitor:
+			c.Request(c.System().Whereis(janitorName), janitorBackstop, cleanCall{reason: e.Reason}, e)
+		case answerCaller:
+			o.answer(e)
+		}
+	}
+}
+
+// janitorBackstop bounds a run of the janitor; every step of it has a sharper limit.
+const janitorBackstop = time.Hour
+
+func (o *orchestrator) answer(e answerCaller) {
+	from := o.callers[e.ID]
+	delete(o.callers, e.ID)
+	if e.Err != nil {
+		from.Fail(e.Err)
+		return
+	}
+	from.Reply(o.cleaned)
+}
+
+func (o *orchestrator) startRebalance(c *actors.Context) {
+	run := o.run
+	o.log.Info("rebalance_started", "rebalance_id", run.id, "keep", run.request.Keep)
+	o.env.events.Publish(RebalanceStarted{ID: run.id, At: run.started})
+	pid, err := c.StartLink(newRebalancer(o.env, run.id, run.request, c.Self(), run.board), actors.WithKind("rebalancer"))
+	if err != nil {
+		o.ended(c, o.brokenReport(c, err))
+		return
+	}
+	run.pid = pid
+}
+
+// brokenReport is for a rebalance that could not tell its end itself.
+func (o *orchestrator) brokenReport(c *actors.Context, reason error) Report {
+	report := Report{ID: o.run.id, Outcome: Failed, Started: o.run.started, Ended: c.Clock().Now(), Err: &RebalanceError{Err: reason}}
+	if o.machine.state == Stopping {
+		report.Outcome, report.Err = Stopped, ErrStopped
+	}
+	progress := o.run.board.look().progress
+	report.MovesPlanned, report.Moves = progress.MovesPlanned, progress.MovesDone
+	report.Cause = Causes(report.Err)
+	return report
+}
+
+func (o *orchestrator) rebalancerDied(c *actors.Context, exit actors.Exit) {
+	if o.run != nil && exit.PID == o.run.pid {
+		o.ended(c, o.brokenReport(c, exit.Reason))
+	}
+}
+
+// ended tells the outcome, everywhere, before anything else is begun.
+func (o *orchestrator) ended(c *actors.Context, report Report) {
+	if o.run == nil || o.run.id != report.ID {
+		return
+	}
+	log := o.log.With("rebalance_id", report.ID, "moves", report.Moves, "moves_planned", report.MovesPlanned)
+	switch report.Outcome {
+	case Complete:
+		log.Info("rebalance_complete")
+	case Stopped:
+		log.Info("rebalance_stopped")
+	case Failed:
+		log.Warn("rebalance_failed", "err", report.Err, "cause", report.Cause)
+	}
+	o.run.board.end(&report)
+	o.run = nil
+	o.env.events.Publish(RebalanceEnded{report})
+	o.perform(c, o.machine.ended(report.ID, report.Outcome))
+}
+
+func (o *orchestrator) janitorEnded(c *actors.Context, r actors.Response) {
+	if report, ok := r.Value.(JanitorReport); ok {
+		o.cleaned = report
+	}
+	o.perform(c, o.machine.cleaned(r.Err))
+}
+
+// Terminate ends the rebalance, which is linked and hears nothing of a normal end.
+func (o *orchestrator) Terminate(c *actors.Context, _ error) {
+	if o.run != nil && o.run.pid != nil {
+		c.Exit(o.run.pid, actors.Shutdown)
+	}
+}

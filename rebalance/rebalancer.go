@@ -1,0 +1,200 @@
+package rebalance
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/shearpin/shearpin/actors"
+)
+
+// rebalancer is the process of one rebalance: it takes the buckets one after another, prepares each, has its mover move
+// it, and finishes it. It dies with the orchestrator that started it.
+type rebalancer struct {
+	actors.Base
+	env     *environment
+	request Request
+	boss    *actors.PID
+	board   *board
+	log     *slog.Logger
+
+	report Report
+	todo   []string
+	total  int
+	at     *bucketWork
+	mover  *actors.PID
+	// cancel ends the preparation or the finish of a bucket.
+	cancel   context.CancelFunc
+	stopping bool
+}
+
+// The messages of a rebalancer.
+type (
+	rebalanceBegin struct{}
+	rebalanceStop  struct{}
+	bucketsListed  struct {
+		names []string
+		err   error
+	}
+	bucketPrepared struct {
+		work *bucketWork
+		err  error
+	}
+	bucketFinished struct{ err error }
+	// rebalanceEnded tells the orchestrator the end.
+	rebalanceEnded struct{ report Report }
+)
+
+func newRebalancer(e *environment, id string, request Request, boss *actors.PID, b *board) *rebalancer {
+	return &rebalancer{
+		env: e, request: request, boss: boss, board: b, log: e.log("rebalancer", "rebalance_id", id),
+		report: Report{ID: id},
+	}
+}
+
+func (r *rebalancer) Init(c *actors.Context) error {
+	c.TrapExits()
+	r.report.Started = c.Clock().Now()
+	c.Continue(rebalanceBegin{})
+	return nil
+}
+
+func (r *rebalancer) HandleInfo(c *actors.Context, msg any) error {
+	switch m := msg.(type) {
+	case rebalanceBegin:
+		r.run(c, func(ctx context.Context) any {
+			names, err := r.env.chooseBuckets(ctx, r.request.Buckets)
+			return bucketsListed{names, err}
+		})
+	case bucketsListed:
+		if m.err != nil {
+			return r.end(c, m.err)
+		}
+		r.todo, r.total = m.names, len(m.names)
+		return r.next(c)
+	case bucketPrepared:
+		return r.prepared(c, m)
+	case moverNews:
+		r.progress(m)
+	case moverEnded:
+		return r.moved(c, m)
+	case bucketFinished:
+		if m.err != nil {
+			return r.end(c, m.err)
+		}
+		r.bucketReport().Ended = c.Clock().Now()
+		return r.next(c)
+	case rebalanceStop:
+		r.stop(c)
+	case actors.Exit:
+		if m.PID == r.mover && r.mover != nil && !actors.IsNormal(m.Reason) {
+			return r.end(c, m.Reason)
+		}
+	default:
+		return r.Base.HandleInfo(c, msg)
+	}
+	return nil
+}
+
+func (r *rebalancer) run(c *actors.Context, f func(ctx context.Context) any) {
+	r.cancel = withContext(c, f)
+}
+
+func (r *rebalancer) stop(c *actors.Context) {
+	r.stopping = true
+	if r.mover != nil {
+		c.Send(r.mover, moverStop{})
+		return
+	}
+	r.cancel()
+}
+
+// next begins the next bucket, or ends the rebalance.
+func (r *rebalancer) next(c *actors.Context) error {
+	switch {
+	case r.stopping:
+		return r.end(c, ErrStopped)
+	case len(r.todo) == 0:
+		return r.end(c, nil)
+	}
+	name := r.todo[0]
+	r.todo = r.todo[1:]
+	r.at = &bucketWork{env: r.env, name: name, run: r.report.ID, keep: r.request.Keep}
+	r.report.Buckets = append(r.report.Buckets, BucketReport{Name: name, Started: c.Clock().Now()})
+	work := r.at
+	r.run(c, func(ctx context.Context) any { return bucketPrepared{work, work.prepare(ctx)} })
+	return nil
+}
+
+func (r *rebalancer) bucketReport() *BucketReport { return &r.report.Buckets[len(r.report.Buckets)-1] }
+
+func (r *rebalancer) prepared(c *actors.Context, m bucketPrepared) error {
+	if m.err != nil {
+		return r.end(c, m.err)
+	}
+	if r.stopping {
+		return r.end(c, ErrStopped)
+	}
+	b := r.bucketReport()
+	b.Epoch, b.MovesPlanned = m.work.stamp.Epoch, len(m.work.plans)
+	r.report.MovesPlanned += b.MovesPlanned
+	pid, err := c.StartLink(newMover(r.env, m.work.name, m.work.stamp, m.work.plans, c.Self()), actors.WithKind("mover"))
+	if err != nil {
+		return r.end(c, err)
+	}
+	r.mover = pid
+	return nil
+}
+
+// progress shows how far the whole is. Buckets weigh alike.
+func (r *rebalancer) progress(m moverNews) {
+	b := r.bucketReport()
+	r.report.Moves += m.Done - b.Moves
+	b.Moves = m.Done
+	part := 1.0
+	if m.Planned > 0 {
+		part = float64(m.Done) / float64(m.Planned)
+	}
+	r.board.show(Progress{
+		Fraction:  (float64(len(r.report.Buckets)-1) + part) / float64(r.total),
+		MovesDone: r.report.Moves, MovesPlanned: r.report.MovesPlanned, Bucket: b.Name, Nodes: m.Nodes,
+	})
+}
+
+func (r *rebalancer) moved(c *actors.Context, m moverEnded) error {
+	r.mover = nil
+	r.bucketReport().Leftovers = m.leftovers
+	if m.err != nil {
+		return r.end(c, m.err)
+	}
+	work := r.at
+	r.run(c, func(ctx context.Context) any { return bucketFinished{work.finish(ctx)} })
+	return nil
+}
+
+// end completes the report and tells it. What is still under way is not waited for.
+func (r *rebalancer) end(c *actors.Context, err error) error {
+	r.report.Ended = c.Clock().Now()
+	switch {
+	case err == nil:
+		r.report.Outcome = Complete
+	case r.stopping || errors.Is(err, ErrStopped):
+		r.report.Outcome, r.report.Err = Stopped, ErrStopped
+	default:
+		failed := &RebalanceError{Err: err}
+		if r.at != nil {
+			failed.Bucket = r.at.name
+		}
+		r.report.Outcome, r.report.Err = Failed, failed
+	}
+	r.report.Cause = Causes(r.report.Err)
+	c.Send(r.boss, rebalanceEnded{r.report})
+	return actors.Normal
+}
+
+// Terminate ends the mover, which is linked and hears nothing of a normal end.
+func (r *rebalancer) Terminate(c *actors.Context, _ error) {
+	if r.mover != nil {
+		c.Exit(r.mover, actors.Shutdown)
+	}
+}

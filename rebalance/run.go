@@ -1,0 +1,145 @@
+package rebalance
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"maps"
+	"sync"
+
+	"github.com/shearpin/shearpin/actors"
+)
+
+// Progress is how far a rebalance is.
+type Progress struct {
+	// Fraction is 0 to 1 and never falls.
+	Fraction float64
+	// MovesDone and MovesPlanned count vbuckets. Those of a bucket are planned when its turn comes.
+	MovesDone, MovesPlanned int
+	// Bucket is the one that is being moved, empty before the first.
+	Bucket string
+	// Nodes is the part of each node's moves of that bucket that is done, 0 to 1.
+	Nodes map[string]float64
+}
+
+// Run is a handle on one rebalance. Its methods may be called from any goroutine, also after its end.
+type Run struct {
+	id           string
+	orchestrator *actors.PID
+	board        *board
+}
+
+// ID is the rebalance's own name; it is in its report and in every line of its log.
+func (r *Run) ID() string { return r.id }
+
+// Progress yields how far the rebalance is, each time that changes, and ends when it does. A consumer that is slow
+// misses what was overtaken meanwhile, but never the last.
+func (r *Run) Progress() iter.Seq[Progress] {
+	return func(yield func(Progress) bool) {
+		for seen := 0; ; {
+			view := r.board.look()
+			if view.version != seen {
+				seen = view.version
+				if !yield(view.progress) {
+					return
+				}
+			}
+			if view.report != nil {
+				return
+			}
+			select {
+			case <-view.changed:
+			case <-r.orchestrator.Done():
+				return
+			}
+		}
+	}
+}
+
+// Wait returns the report when the rebalance has ended, however it did. It fails only with ctx, or if the orchestrator
+// itself died, whose exit reason is then the error.
+func (r *Run) Wait(ctx context.Context) (*Report, error) {
+	for {
+		view := r.board.look()
+		if view.report != nil {
+			return view.report, nil
+		}
+		select {
+		case <-view.changed:
+		case <-r.orchestrator.Done():
+			if view := r.board.look(); view.report != nil {
+				return view.report, nil
+			}
+			return nil, fmt.Errorf("rebalance %s: orchestrator died: %w", r.id, r.orchestrator.Reason())
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// Stop asks the rebalance to stop and waits until it has ended. Moves whose switch has begun may come to their end
+// first. Stopping a rebalance that has ended is no error; how it ended is in its report.
+func (r *Run) Stop(ctx context.Context) error {
+	if r.board.look().report != nil {
+		return nil
+	}
+	if _, err := r.orchestrator.Call(ctx, stopCall{run: r.id}); err != nil {
+		return err
+	}
+	_, err := r.Wait(ctx)
+	return err
+}
+
+// board is where a rebalance shows how far it is. Who looks never holds up who writes.
+type board struct {
+	mu sync.Mutex
+	boardView
+}
+
+// boardView is what the board shows at one moment; changed is closed when it shows something else.
+type boardView struct {
+	version  int
+	progress Progress
+	report   *Report
+	changed  chan struct{}
+}
+
+func newBoard() *board { return &board{boardView: boardView{version: 1, changed: make(chan struct{})}} }
+
+func (b *board) look() boardView {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.boardView
+}
+
+// show puts up progress. The fraction does not fall, whatever is shown.
+func (b *board) show(p Progress) {
+	p.Nodes = maps.Clone(p.Nodes)
+	b.change(func(v *boardView) {
+		p.Fraction = min(max(p.Fraction, v.progress.Fraction), 1)
+		v.progress = p
+		v.version++
+	})
+}
+
+// end puts up the report, once.
+func (b *board) end(report *Report) {
+	b.change(func(v *boardView) {
+		v.report = report
+		if report.Outcome == Complete {
+			v.progress.Fraction = 1
+			v.version++
+		}
+	})
+}
+
+func (b *board) change(f func(*boardView)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.report != nil {
+		return
+	}
+	f(&b.boardView)
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
