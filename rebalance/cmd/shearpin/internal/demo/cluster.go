@@ -21,7 +21,7 @@ func (d *Demo) open(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("--fault %s: %w", d.opts.Fault, err)
 		}
-		d.plan = fault.New(fault.Options{Kind: kind, VB: d.opts.FaultVB})
+		d.plan = fault.New(fault.Options{Kind: kind, VB: d.opts.FaultVB, Log: d.log})
 	}
 	var nodes []rebalance.Node
 	for _, name := range d.opts.nodeNames()[:d.opts.Nodes] {

@@ -111,8 +111,8 @@ func unknownOpaque(reason error, r fault.Record) string {
 	switch {
 	case !errors.As(reason, &unknown):
 		return "is no unknown_opaque"
-	case unknown.Opaque != r.AddOpaque:
-		return fmt.Sprintf("names opaque %v, the fault was %s", unknown.Opaque, opaques(r))
+	case unknown.Opaque != r.MadeUp:
+		return fmt.Sprintf("names opaque %v, the fault was %v", unknown.Opaque, r.MadeUp)
 	}
 	return ""
 }
@@ -135,8 +135,13 @@ func refused(reason error, r fault.Record) string {
 	return ""
 }
 
+// opaques is how errors name a set-up.
 func opaques(r fault.Record) string {
-	return fmt.Sprintf("vb=%d add_opaque=%v stream_opaque=%v", r.VB, r.AddOpaque, r.StreamOpaque)
+	stream := "-"
+	if r.Requested {
+		stream = r.StreamOpaque.String()
+	}
+	return fmt.Sprintf("vb=%d add_opaque=%v stream_opaque=%s", r.VB, r.AddOpaque, stream)
 }
 
 // failures names every expectation that did not hold; empty if all did.
@@ -201,12 +206,10 @@ func (o *observations) mustRebalance(want expectation, must func(bool, string, .
 // namedOpaques is what the innermost cause of a fault with opaques says.
 func namedOpaques(r fault.Record) string {
 	switch r.Kind {
-	case fault.EarlyStreamEnd, fault.LateAnswer:
+	case fault.EarlyStreamEnd, fault.LateAnswer, fault.NoAddResponse:
 		return opaques(r)
-	case fault.NoAddResponse:
-		return fmt.Sprintf("vb=%d add_opaque=%v stream_opaque=", r.VB, r.AddOpaque)
 	case fault.UnknownOpaque:
-		return fmt.Sprintf("add_opaque=%v stream_opaque=", r.AddOpaque)
+		return fmt.Sprintf("add_opaque=%v stream_opaque=-", r.MadeUp)
 	}
 	return ""
 }

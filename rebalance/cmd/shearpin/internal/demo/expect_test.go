@@ -21,6 +21,7 @@ import (
 var (
 	addOpaque    = mcbp.Opaque{0xff, 0, 0x11, 0xff}
 	streamOpaque = mcbp.Opaque{1, 0, 0, 0}
+	madeUp       = mcbp.Opaque{0xff, 0x7e, 0x7e, 0xff}
 	faultLink    = dcp.Link{Bucket: bucket, Producer: "n0", Consumer: "n3"}
 )
 
@@ -40,7 +41,7 @@ func reasonOf(kind fault.Kind) error {
 		})
 	case fault.UnknownOpaque:
 		return crash(dcp.RoleConsumer, &dcp.UnknownOpaque{
-			Opcode: mcbp.OpDCPAddStream, Opaque: addOpaque, Role: dcp.RoleConsumer, VBs: []uint16{17},
+			Opcode: mcbp.OpDCPAddStream, Opaque: madeUp, Role: dcp.RoleConsumer, VBs: []uint16{17},
 		})
 	case fault.DropConsumer:
 		return crash(dcp.RoleConsumer, fmt.Errorf("%w: %w", dcp.ErrSocketClosed, io.EOF))
@@ -60,7 +61,7 @@ func asItMustBe(kind fault.Kind) *observations {
 	o := &observations{
 		opts:      opts,
 		reports:   []*rebalance.Report{complete},
-		fault:     &fault.Record{Kind: kind, VB: 17, Producer: "n0", Consumer: "n3", AddOpaque: addOpaque, StreamOpaque: streamOpaque},
+		fault:     &fault.Record{Kind: kind, VB: 17, Producer: "n0", Consumer: "n3", AddOpaque: addOpaque, StreamOpaque: streamOpaque, Requested: kind != fault.NoAddResponse, MadeUp: madeUp},
 		documents: true, replicas: true,
 		chains: vbmap.Map{{"n0", "n3"}, {"n2", "n1"}},
 	}
@@ -132,7 +133,7 @@ func TestEveryUnmetExpectationIsNamed(t *testing.T) {
 		"documents: 1 acknowledged writes are lost":         {fault.StaleStreamEnd, func(o *observations) { o.losses = make([]workload.Loss, 1) }},
 		"replicas: not all were compared":                   {fault.StaleStreamEnd, func(o *observations) { o.replicas = false }},
 		"replicas: 2 differ from what they must be":         {fault.StaleStreamEnd, func(o *observations) { o.mismatches = make([]workload.Mismatch, 2) }},
-		"map: vb 1 has only [n2 ], must have 2 copies":      {fault.StaleStreamEnd, func(o *observations) { o.chains[1][1] = "" }},
+		"map: vb 1 has only [n2 -], must have 2 copies":     {fault.StaleStreamEnd, func(o *observations) { o.chains[1][1] = "" }},
 		"map: vb 0 is on [n0 n9], must only be on":          {fault.StaleStreamEnd, func(o *observations) { o.chains[0][1] = "n9" }},
 	} {
 		t.Run(want, func(t *testing.T) {
@@ -157,6 +158,7 @@ func TestCauseMustBeTheInjectedFault(t *testing.T) {
 			o := asItMustBe(kind)
 			o.fault.VB++
 			o.fault.AddOpaque[1]++
+			o.fault.MadeUp[1]++
 			assert.NotEmpty(t, o.failures())
 		})
 	}

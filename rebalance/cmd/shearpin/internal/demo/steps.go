@@ -84,11 +84,11 @@ func stop(ctx context.Context, run *rebalance.Run) (*rebalance.Report, error) {
 func (d *Demo) follow(run *rebalance.Run, text string) {
 	var task Task
 	for p := range run.Progress() {
-		if task == nil && p.Planned > 0 {
-			task = d.report.Begin(text+", moves", p.Planned)
+		if task == nil && p.MovesPlanned > 0 {
+			task = d.report.Begin(text+", moves", p.MovesPlanned)
 		}
 		if task != nil {
-			task.Set(p.Done)
+			task.Set(p.MovesDone)
 		}
 	}
 	if task != nil {
@@ -101,12 +101,10 @@ func (d *Demo) faulted(seen *observations, reported time.Time) {
 	if d.plan == nil {
 		return
 	}
-	select {
-	case <-d.plan.Happened():
-	default:
+	record, happened := d.plan.Record()
+	if !happened {
 		return
 	}
-	record := d.plan.Record()
 	seen.fault = &record
 	if seen.reports[0].Outcome != rebalance.Failed {
 		return
@@ -131,7 +129,7 @@ func (d *Demo) repair(ctx context.Context) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		if report.Clean() {
+		if report.Problem() == nil && report.Fixes() == 0 {
 			return true, nil
 		}
 		select {

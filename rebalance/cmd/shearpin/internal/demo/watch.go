@@ -12,8 +12,8 @@ import (
 	"github.com/shearpin/shearpin/supervisor"
 )
 
-// eventBuffer is how many events may wait for the watcher. Far more than a rebalance makes; what does not fit is counted.
-const eventBuffer = 1 << 16
+// eventBuffer is how many events of each kind may wait for the watcher; what does not fit is counted.
+const eventBuffer = 1 << 13
 
 // maxExits bounds the exits that are kept; only the first ones are looked at.
 const maxExits = 64
@@ -22,7 +22,6 @@ const maxExits = 64
 type watcher struct {
 	streams *actors.Subscription[dcp.Event]
 	tree    *actors.Subscription[supervisor.Event]
-	stop    chan struct{}
 	wg      sync.WaitGroup
 
 	mu       sync.Mutex
@@ -39,7 +38,6 @@ func watch(c *rebalance.Cluster) *watcher {
 	w := &watcher{
 		streams: c.ReplicationEvents().Subscribe(eventBuffer),
 		tree:    c.SupervisorEvents().Subscribe(eventBuffer),
-		stop:    make(chan struct{}),
 		gaveUp:  make(map[dcp.Link]bool),
 		links:   make(map[string]dcp.Link),
 	}
@@ -48,39 +46,30 @@ func watch(c *rebalance.Cluster) *watcher {
 }
 
 func (w *watcher) run() {
-	for {
+	streams, tree := w.streams.C(), w.tree.C()
+	for streams != nil || tree != nil {
 		select {
-		case e := <-w.streams.C():
+		case e, open := <-streams:
+			if !open {
+				streams = nil
+				continue
+			}
 			w.replication(e)
-		case e := <-w.tree.C():
+		case e, open := <-tree:
+			if !open {
+				tree = nil
+				continue
+			}
 			w.supervision(e)
-		case <-w.stop:
-			w.drain()
-			return
-		}
-	}
-}
-
-// drain takes what was published before close.
-func (w *watcher) drain() {
-	for {
-		select {
-		case e := <-w.streams.C():
-			w.replication(e)
-		case e := <-w.tree.C():
-			w.supervision(e)
-		default:
-			return
 		}
 	}
 }
 
 // close ends the subscriptions. What was published before has been recorded when it returns.
 func (w *watcher) close() {
-	close(w.stop)
-	w.wg.Wait()
 	w.streams.Close()
 	w.tree.Close()
+	w.wg.Wait()
 }
 
 // arm makes the exits from now on count.

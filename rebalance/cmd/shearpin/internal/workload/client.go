@@ -24,7 +24,9 @@ type ClientOptions struct {
 	Credentials kv.Credentials
 	// Seeds are addresses of nodes to ask for the first configuration; one that answers is enough.
 	Seeds []string
-	Log   *slog.Logger
+	// Dial makes the connections; nil is a net.Dialer.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	Log  *slog.Logger
 }
 
 // Client reads and writes documents of one bucket on whichever node is active for each key. It has one connection per
@@ -68,7 +70,7 @@ func (c *Client) Close() {
 	c.nodes = nil
 	c.mu.Unlock()
 	for _, node := range nodes {
-		node.Close()
+		_ = node.Close() // never fails
 	}
 }
 
@@ -190,7 +192,8 @@ func (c *Client) connect(ctx context.Context, addr string) (*kv.Client, *kv.Sess
 	}
 	session := c.nodes[addr]
 	if session == nil {
-		session = kv.NewSession(kv.Endpoint{Node: addr, Addr: addr, Credentials: c.opts.Credentials}, c.opts.Bucket, c.opts.Log)
+		endpoint := kv.Endpoint{Node: addr, Addr: addr, Credentials: c.opts.Credentials, Dial: c.opts.Dial}
+		session = kv.NewSession(endpoint, c.opts.Bucket, c.opts.Log)
 		c.nodes[addr] = session
 	}
 	c.mu.Unlock()

@@ -39,7 +39,7 @@ func VerifyReplicas(ctx context.Context, nodes []Node, credentials kv.Credential
 	clients := make(map[string]*kv.Client)
 	defer func() {
 		for _, client := range clients {
-			client.Close()
+			_ = client.Close() // never fails
 		}
 	}()
 	for _, node := range nodes {
