@@ -31,7 +31,7 @@ func (k *call) settle(v any, err error) bool {
 	}
 	k.value, k.err = v, err
 	if k.request != nil {
-		k.from.post(k.request)
+		k.from.post(ours, k.request)
 	} else {
 		k.ready <- struct{}{} // has room: there is one outcome
 	}
@@ -78,7 +78,8 @@ func (f From) PID() *PID { return f.call.from }
 // ctx's end; with ErrCallingSelf. A ctx without an end is allowed: the call then ends at the latest with the callee.
 func (p *PID) Call(ctx context.Context, msg any) (any, error) {
 	from := callerOf(ctx)
-	return exchange(ctx, from, p, newCall(from, p, msg), nil)
+	k := newCall(from, p, msg)
+	return k.exchange(ctx, called, k)
 }
 
 // Call is PID.Call with a reply of a known type; a reply of another type is an error.
@@ -96,15 +97,16 @@ func stop(ctx context.Context, from, to *PID, reason error) error {
 	if reason == nil {
 		reason = Normal
 	}
-	_, err := exchange(ctx, from, to, newCall(from, to, nil), &stopOrder{reason})
+	_, err := newCall(from, to, nil).exchange(ctx, ours, &stopOrder{reason})
 	if errors.Is(err, reason) {
 		return nil
 	}
 	return err
 }
 
-// exchange sends k, or m in its place, and waits for its outcome.
-func exchange(ctx context.Context, from, to *PID, k *call, m any) (any, error) {
+// exchange sends m, which is k or stands for it, and waits for k's outcome.
+func (k *call) exchange(ctx context.Context, as kind, m any) (any, error) {
+	from, to := k.from, k.callee
 	if from != nil && from == to {
 		return nil, ErrCallingSelf
 	}
@@ -114,15 +116,12 @@ func exchange(ctx context.Context, from, to *PID, k *call, m any) (any, error) {
 	if !to.watch(&k.at, k) {
 		return nil, NoProcess
 	}
-	if m == nil {
-		m = k
-	}
 	var callerDied <-chan struct{}
 	if from == nil {
-		to.post(m)
+		to.post(as, m)
 	} else {
 		callerDied = from.Done()
-		if !from.post2(to, m) {
+		if !from.fenced(to, as, m) {
 			to.unwatch(&k.at)
 			return nil, gaveUp(to, from.reason)
 		}

@@ -73,7 +73,7 @@ func (s *System) enrol(p *PID) error {
 		s.names[p.name] = p
 	}
 	s.processes.push(&p.place, p)
-	p.post(boot{})
+	p.post(ours, boot{})
 	return nil
 }
 

@@ -60,25 +60,26 @@ func callerOf(ctx context.Context) *PID {
 }
 
 // Send puts a plain message into the mailbox of pid.
-func (c *Context) Send(pid *PID, msg any) { c.self.post2(pid, wrap(msg)) }
+func (c *Context) Send(pid *PID, msg any) { c.self.fenced(pid, plain, msg) }
 
 // Cast puts a message for HandleCast into the mailbox of pid.
-func (c *Context) Cast(pid *PID, msg any) { c.self.post2(pid, cast{msg}) }
+func (c *Context) Cast(pid *PID, msg any) { c.self.fenced(pid, casted, msg) }
 
-// post2 posts m to another process if p is alive, as one step.
-func (p *PID) post2(to *PID, m any) bool {
+// fenced posts to another process if p is alive, as one step.
+func (p *PID) fenced(to *PID, k kind, msg any) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.Alive() {
 		return false
 	}
-	to.post(m)
+	to.post(k, msg)
 	return true
 }
 
 // Call is PID.Call on behalf of this process. It also returns when this process dies.
 func (c *Context) Call(ctx context.Context, pid *PID, msg any) (any, error) {
-	return exchange(ctx, c.self, pid, newCall(c.self, pid, msg), nil)
+	k := newCall(c.self, pid, msg)
+	return k.exchange(ctx, called, k)
 }
 
 // Exit sends an exit signal, as PID.Exit, on behalf of this process. To itself, any reason but Killed is a message if it

@@ -63,6 +63,7 @@ func (p *PID) rest(last *PID) *PID {
 		p.impl = nil
 	}
 	p.mu.Unlock()
+	p.inbox.close()
 	if l != nil {
 		l.cancel(p.reason)
 	}
@@ -118,7 +119,7 @@ func signal(from, to *PID, reason error) {
 func (p *PID) hear(from *PID, reason error) bool {
 	switch {
 	case p.state.Load()&trapping != 0:
-		p.post(&exitSignal{from: from, reason: reason})
+		p.post(ours, &exitSignal{from: from, reason: reason})
 		return false
 	case reason == Normal && from != p:
 		return false

@@ -24,7 +24,7 @@ func (p *PID) help(ctx context.Context, fn func(ctx context.Context) any) {
 	returned := false
 	defer func() {
 		if !returned {
-			p.post(helperCrash{crash(recover())})
+			p.post(ours, helperCrash{crash(recover())})
 		}
 		p.mu.Lock()
 		p.helpers--
@@ -35,7 +35,7 @@ func (p *PID) help(ctx context.Context, fn func(ctx context.Context) any) {
 		}
 	}()
 	if v := fn(ctx); v != nil {
-		p.post(wrap(v))
+		p.post(plain, v)
 	}
 	returned = true
 }

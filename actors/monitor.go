@@ -23,7 +23,7 @@ func (c *Context) Monitor(pid *PID) Ref {
 	case !p.Alive():
 	case !pid.Alive():
 		m.reason = NoProcess
-		p.post(m)
+		p.post(ours, m)
 	case p == pid:
 		// Nobody hears of his own death.
 	default:
@@ -51,7 +51,7 @@ func (m *monitor) down(_ *PID, reason error) {
 	m.owner.owned.remove(&m.atOwner)
 	m.owner.mu.Unlock()
 	m.reason = reason
-	m.owner.post(m)
+	m.owner.post(ours, m)
 }
 
 func (m *monitor) abandon() {

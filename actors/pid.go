@@ -22,6 +22,7 @@ type PID struct {
 	kind   string
 	parent *PID
 	queue  queue
+	inbox  inbox
 	place  node[*PID] // in System.processes
 
 	// impl and context belong to the goroutine that runs the callbacks. Whoever buries the process drops impl if that
@@ -117,12 +118,13 @@ func (p *PID) Reason() error {
 	return p.reason
 }
 
-// MailboxLen returns the number of messages that wait to be handled.
+// MailboxLen returns the number of messages that wait to be handled, including those that the process has taken in hand
+// together with the one that it is handling.
 func (p *PID) MailboxLen() int {
 	if !p.Alive() {
 		return 0
 	}
-	return p.queued()
+	return p.inbox.size()
 }
 
 // alwaysClosed is the Done of a process that never lived.
@@ -151,10 +153,10 @@ func (p *PID) lifetime() context.Context {
 }
 
 // Send puts a plain message into the mailbox; it arrives in HandleInfo. A dead process gets nothing, silently.
-func (p *PID) Send(msg any) { p.post(wrap(msg)) }
+func (p *PID) Send(msg any) { p.post(plain, msg) }
 
 // Cast puts a message into the mailbox that arrives in HandleCast. A dead process gets nothing, silently.
-func (p *PID) Cast(msg any) { p.post(cast{msg}) }
+func (p *PID) Cast(msg any) { p.post(casted, msg) }
 
 // Exit sends an exit signal on behalf of nobody.
 //

@@ -1,15 +1,15 @@
 package actors
 
-import "errors"
+import (
+	"errors"
+	"runtime"
+)
 
-// What a mailbox holds, apart from users' plain messages, is one of: boot, cast, plain, *call, *stopOrder, *monitor (its
-// Down), *exitSignal, *timer, *request (its Response), helperCrash.
+// This package's own messages are boot, *stopOrder, *monitor (its Down), *exitSignal, *timer, *request (its
+// Response) and helperCrash.
 
 // boot is the first message of every process.
 type boot struct{}
-
-// cast is a message for HandleCast.
-type cast struct{ msg any }
 
 // stopOrder is a message of Stop.
 type stopOrder struct{ reason error }
@@ -17,39 +17,68 @@ type stopOrder struct{ reason error }
 // helperCrash reports that a goroutine started by Go panicked.
 type helperCrash struct{ reason error }
 
-// receive handles one message. The mailbox calls it from one goroutine at a time.
-func (p *PID) receive(m any) {
+// InvokeUserMessage handles all messages there are. The mailbox calls it after a wake-up, from one goroutine at a time.
+//
+// That goroutine is a new one after every rest, with a small stack that is costly to grow, so the way from here to a
+// callback is kept short and flat.
+func (i *invoker) InvokeUserMessage(any) {
+	p := (*PID)(i)
 	if !p.enter() {
 		return
 	}
+	var reason error
 	returned := false
 	defer func() {
 		if !returned {
-			p.end(crash(recover()))
+			reason = crash(recover())
+		}
+		if reason != nil {
+			p.end(reason)
+		} else {
+			p.leave()
 		}
 	}()
-	reason := p.handle(m)
-	for reason == nil && len(p.context.continued) > 0 && p.Alive() {
-		msg := p.context.continued[0]
-		p.context.continued = p.context.continued[1:]
-		reason = p.impl.HandleInfo(&p.context, msg)
+	c := &p.context
+	throughput := p.sys.dispatcher.Throughput()
+	for batch := p.inbox.take(nil); len(batch) > 0 && reason == nil; batch = p.inbox.take(batch) {
+		for n := 0; n < len(batch) && reason == nil && p.Alive(); n++ {
+			switch it := &batch[n]; it.kind {
+			case plain:
+				reason = p.impl.HandleInfo(c, it.msg)
+			case casted:
+				reason = p.impl.HandleCast(c, it.msg)
+			case called:
+				k := it.msg.(*call)
+				reason = p.impl.HandleCall(c, From{k}, k.msg)
+			case ours:
+				reason = p.handleOurs(it.msg)
+			}
+			if len(c.continued) > 0 && reason == nil {
+				reason = p.handleContinued()
+			}
+			if throughput--; throughput <= 0 {
+				throughput = p.sys.dispatcher.Throughput()
+				runtime.Gosched()
+			}
+		}
 	}
 	returned = true
-	if reason == nil {
-		p.leave()
-		return
-	}
-	p.end(reason)
 }
 
-// handle gives a message to its callback.
-func (p *PID) handle(m any) error {
+// handleContinued handles what callbacks gave to Continue, and what that continues with.
+func (p *PID) handleContinued() (reason error) {
+	c := &p.context
+	for len(c.continued) > 0 && reason == nil && p.Alive() {
+		msg := c.continued[0]
+		c.continued = c.continued[1:]
+		reason = p.impl.HandleInfo(c, msg)
+	}
+	return reason
+}
+
+func (p *PID) handleOurs(m any) error {
 	c := &p.context
 	switch m := m.(type) {
-	case *call:
-		return p.impl.HandleCall(c, From{m}, m.msg)
-	case cast:
-		return p.impl.HandleCast(c, m.msg)
 	case *monitor:
 		if m.dropped {
 			return nil
@@ -67,16 +96,14 @@ func (p *PID) handle(m any) error {
 		return p.impl.HandleInfo(c, m.msg)
 	case *request:
 		return p.impl.HandleInfo(c, Response{Tag: m.tag, Value: m.value, Err: m.err})
-	case helperCrash:
-		return m.reason
 	case *stopOrder:
 		return p.told(m.reason)
+	case helperCrash:
+		return m.reason
 	case boot:
 		return p.boot()
-	case plain:
-		return p.impl.HandleInfo(c, m.msg)
 	default:
-		return p.impl.HandleInfo(c, m)
+		return nil
 	}
 }
 
@@ -128,7 +155,7 @@ func (p *PID) report(reason error) {
 	}
 }
 
-// enter marks a callback as running; false means that the process is dead and must not run one.
+// enter marks callbacks as running; false means that the process is dead and must not run one.
 func (p *PID) enter() bool {
 	for {
 		old := p.state.Load()

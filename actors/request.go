@@ -30,7 +30,7 @@ func (c *Context) Request(pid *PID, timeout time.Duration, msg, tag any) {
 		pid.watchers.push(&r.at, &r.call)
 		p.owned.push(&r.atOwner, r)
 		r.timer = p.sys.clock.AfterFunc(timeout, r.expire)
-		pid.post(&r.call)
+		pid.post(called, &r.call)
 	}
 }
 

@@ -8,8 +8,8 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 )
 
-// This file is the only one that touches Proto.Actor. Taken from it are the mailbox (its user queue and the scheduling of
-// its goroutine), the dispatcher, and the registry with its ids. A process registers itself in that registry as an
+// This file is the only one that touches Proto.Actor. Taken from it are the mailbox, which runs a process' callbacks
+// one after the other in a goroutine while there is something to do, the dispatcher, and the registry with its ids. A process registers itself in that registry as an
 // ActorProcess of its own mailbox instead of being spawned as an actor: an actor's context, parent, children, watchers,
 // lifecycle messages and restarts cannot express Erlang's rules, so nothing of them is wanted, and what is not there can
 // neither cost memory nor interfere.
@@ -65,7 +65,7 @@ func NewSystem(o Options) *System {
 		names:      make(map[string]*PID),
 		emptied:    make(chan struct{}),
 		// This queue allocates per message but keeps nothing when empty; the ring of the default mailbox never shrinks.
-		mailbox: actor.UnboundedLockfree(),
+		mailbox: actor.Unbounded(),
 	}
 	if s.clock == nil {
 		s.clock = RealClock{}
@@ -103,39 +103,24 @@ func (s *System) detach(p *PID) { s.engine.ProcessRegistry.Remove(p.queue.addres
 // stopEngine ends Proto.Actor's side; a second call of its Shutdown would panic.
 func (s *System) stopEngine() { s.once.Do(s.engine.Shutdown) }
 
-// post puts m into the mailbox unless p is dead. It does not go through Proto.Actor's Send: that looks dead processes up
-// in the registry and then hands the message to a dead letter process with its own timers and log.
-func (p *PID) post(m any) {
-	if p.Alive() {
-		p.queue.mailbox.PostUserMessage(m)
+// post puts a message into p's inbox unless p is dead. It does not go through Proto.Actor's Send: that looks dead
+// processes up in the registry and hands the message to a dead letter process with its own timers and log.
+func (p *PID) post(k kind, msg any) {
+	if p.Alive() && p.inbox.put(item{k, msg}) {
+		p.queue.mailbox.PostUserMessage(wakeUp{})
 	}
 }
 
-// queued returns the number of messages that wait in the mailbox.
-func (p *PID) queued() int { return p.queue.mailbox.UserMessageCount() }
-
-// plain is a message that the mailbox would misunderstand if it were put there as it is.
-type plain struct{ msg any }
-
-// wrap returns the form in which a user's plain message travels. A nil would look like an empty queue, and the two types
-// are unpacked by the mailbox itself.
-func wrap(msg any) any {
-	switch msg.(type) {
-	case nil, actor.MessageBatch, *actor.MessageEnvelope:
-		return plain{msg}
-	}
-	return msg
-}
+// wakeUp is all that a mailbox carries.
+type wakeUp struct{}
 
 // invoker is a PID as its mailbox sees it.
 type invoker PID
 
 var _ actor.MessageInvoker = (*invoker)(nil)
 
-func (i *invoker) InvokeUserMessage(m any) { (*PID)(i).receive(m) }
-
 // InvokeSystemMessage is not used: system messages overtake, and signals must not.
 func (i *invoker) InvokeSystemMessage(any) {}
 
-// EscalateFailure is called by the mailbox after a panic that receive let through, which would be a fault in this package.
+// EscalateFailure is called by the mailbox after a panic that InvokeUserMessage let through, which would be a fault in this package.
 func (i *invoker) EscalateFailure(reason, _ any) { (*PID)(i).exit(NewPanicError(reason)) }

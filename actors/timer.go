@@ -52,7 +52,7 @@ func (t *timer) fire() {
 	t.p.mu.Lock()
 	t.p.owned.remove(&t.at)
 	t.p.mu.Unlock()
-	t.p.post(t)
+	t.p.post(ours, t)
 }
 
 // abandon is the process' death.

@@ -1,0 +1,16 @@
+// Package actortest helps to test processes: a [Probe] that records what it gets and does what it is told, a [Clock] that
+// is stepped by hand, [Eventually] to wait for a condition without sleeping, [NewSystem] and [NoLeaks].
+//
+// A test of two processes and a timer:
+//
+//	clock := actortest.NewClock(time.Unix(0, 0))
+//	sys := actortest.NewSystem(t, actors.Options{Clock: clock})
+//	probe := actortest.NewProbe()
+//	pid := probe.Start(t, sys)
+//	actortest.Do(t, pid, func(c *actors.Context) error {
+//		c.SendAfter(time.Minute, "tick")
+//		return nil
+//	})
+//	clock.Advance(time.Minute)
+//	probe.Await(t, "tick")
+package actortest

@@ -1,0 +1,136 @@
+package actortest
+
+import (
+	"context"
+	"reflect"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/shearpin/shearpin/actors"
+)
+
+// Probe is a process that records what it gets. A call is recorded as [Called] and answered with its message; a cast is
+// recorded as [Casted], the end as [Terminated], and everything else as it is. A [Func], sent in any of the three ways,
+// is run and not recorded. The fields may be set before the start.
+type Probe struct {
+	// Trap makes it trap exits.
+	Trap bool
+	// OnInit runs in Init; its error is that of Init.
+	OnInit func(c *actors.Context) error
+	// OnTerminate runs in Terminate.
+	OnTerminate func(c *actors.Context, reason error)
+
+	mu       sync.Mutex
+	received []any
+}
+
+// Func is run by a Probe in its own name. Its error ends the process, as in any callback.
+type Func func(c *actors.Context) error
+
+// Called, Casted and Terminated are what a Probe records.
+type (
+	Called     struct{ Msg any }
+	Casted     struct{ Msg any }
+	Terminated struct{ Reason error }
+)
+
+// NewProbe returns a probe that does not trap exits.
+func NewProbe() *Probe { return &Probe{} }
+
+// Start starts the probe and fails the test if that fails. The process is killed when the test ends.
+func (p *Probe) Start(t testing.TB, sys *actors.System, opts ...actors.StartOption) *actors.PID {
+	t.Helper()
+	pid, err := sys.Start(context.Background(), p, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pid.Kill)
+	return pid
+}
+
+// Received returns what has been recorded, oldest first.
+func (p *Probe) Received() []any {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.received)
+}
+
+// Await waits until a message that equals msg has been recorded.
+func (p *Probe) Await(t testing.TB, msg any) {
+	t.Helper()
+	Eventually(t, func() bool {
+		return slices.ContainsFunc(p.Received(), func(got any) bool { return reflect.DeepEqual(got, msg) })
+	}, "awaiting", msg)
+}
+
+// Do runs f in a Probe's process and returns when it has run.
+func Do(t testing.TB, pid *actors.PID, f Func) {
+	t.Helper()
+	if _, err := pid.Call(context.Background(), f); err != nil {
+		t.Fatalf("function in %v: %v", pid, err)
+	}
+}
+
+// Crash makes a Probe's process end with reason and returns when it is dead.
+func Crash(pid *actors.PID, reason error) {
+	pid.Send(Func(func(*actors.Context) error { return reason }))
+	<-pid.Done()
+}
+
+func (p *Probe) record(msg any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.received = append(p.received, msg)
+}
+
+// Init implements actors.Process.
+func (p *Probe) Init(c *actors.Context) error {
+	if p.Trap {
+		c.TrapExits()
+	}
+	if p.OnInit != nil {
+		return p.OnInit(c)
+	}
+	return nil
+}
+
+// HandleCall implements actors.Process.
+func (p *Probe) HandleCall(c *actors.Context, from actors.From, msg any) error {
+	if f, ok := msg.(Func); ok {
+		err := f(c)
+		if err == nil {
+			from.Reply(nil)
+		}
+		return err
+	}
+	p.record(Called{msg})
+	from.Reply(msg)
+	return nil
+}
+
+// HandleCast implements actors.Process.
+func (p *Probe) HandleCast(c *actors.Context, msg any) error {
+	if f, ok := msg.(Func); ok {
+		return f(c)
+	}
+	p.record(Casted{msg})
+	return nil
+}
+
+// HandleInfo implements actors.Process.
+func (p *Probe) HandleInfo(c *actors.Context, msg any) error {
+	if f, ok := msg.(Func); ok {
+		return f(c)
+	}
+	p.record(msg)
+	return nil
+}
+
+// Terminate implements actors.Process.
+func (p *Probe) Terminate(c *actors.Context, reason error) {
+	p.record(Terminated{reason})
+	if p.OnTerminate != nil {
+		p.OnTerminate(c, reason)
+	}
+}
