@@ -1,0 +1,234 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/shearpin/shearpin/actors"
+	"github.com/shearpin/shearpin/dcp"
+	"github.com/shearpin/shearpin/dcp/kv"
+	"github.com/shearpin/shearpin/dcp/kvnode"
+	"github.com/shearpin/shearpin/dcp/kvnode/fault"
+	"github.com/shearpin/shearpin/dcp/mcbp"
+	"github.com/shearpin/shearpin/supervisor"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	bucket   = "orders"
+	vbuckets = 16
+	user     = "manager"
+	password = "correct horse"
+	producer = "n0"
+	consumer = "n1"
+)
+
+// healthy is the kind of no fault.
+const healthy fault.Kind = 0
+
+// patience bounds every wait of these tests; nothing should come near it.
+const patience = 20 * time.Second
+
+// pair is two nodes and the replications from one into the other, under a supervisor.
+type pair struct {
+	t       *testing.T
+	ctx     context.Context
+	nodes   map[string]*kvnode.Node
+	clients map[string]*kv.Client
+	plan    *fault.Plan
+	manager *dcp.Manager
+	system  *actors.System
+
+	mu     sync.Mutex
+	exits  []supervisor.Event
+	news   []dcp.Event
+	closed chan struct{}
+}
+
+// newPair starts everything: all vbuckets are active on the producer and replicas on the consumer. The fault plan, if the
+// kind is not healthy, is not armed.
+func newPair(t *testing.T, kind fault.Kind, limits dcp.Limits) *pair {
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+	t.Cleanup(cancel)
+	p := &pair{t: t, ctx: ctx, nodes: map[string]*kvnode.Node{}, clients: map[string]*kv.Client{}, closed: make(chan struct{})}
+	if kind != healthy {
+		p.plan = fault.New(fault.Options{Kind: kind, VB: fault.AnyVBucket})
+	}
+	for _, name := range []string{producer, consumer} {
+		opts := kvnode.Options{Name: name, User: user, Password: password}
+		if p.plan != nil {
+			opts.Hooks = p.plan.For(name)
+		}
+		node, err := kvnode.Start(opts)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, node.Close()) })
+		p.nodes[name] = node
+		require.NoError(t, node.CreateBucket(bucket, vbuckets))
+		client, err := kv.Connect(ctx, p.endpoint(name), bucket)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = client.Close() })
+		p.clients[name] = client
+	}
+	for vb := range uint16(vbuckets) {
+		p.setState(producer, vb, mcbp.VBucketActive)
+		p.setState(consumer, vb, mcbp.VBucketReplica)
+	}
+	p.startManager(limits)
+	return p
+}
+
+func (p *pair) endpoint(name string) kv.Endpoint {
+	return kv.Endpoint{Node: name, Addr: p.nodes[name].Addr(), Credentials: kv.Credentials{User: user, Password: password}}
+}
+
+func (p *pair) startManager(limits dcp.Limits) {
+	p.system = actors.NewSystem(actors.Options{Logger: slog.New(slog.DiscardHandler)})
+	events, tree := actors.NewBus[dcp.Event](), actors.NewBus[supervisor.Event]()
+	news, exits := events.Subscribe(1024), tree.Subscribe(1024)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case e := <-news.C():
+				p.mu.Lock()
+				p.news = append(p.news, e)
+				p.mu.Unlock()
+			case e := <-exits.C():
+				p.mu.Lock()
+				p.exits = append(p.exits, e)
+				p.mu.Unlock()
+			case <-p.closed:
+				return
+			}
+		}
+	}()
+	m, err := dcp.Start(p.ctx, dcp.Options{
+		System: p.system, Bucket: bucket, Consumer: consumer, Limits: limits, Events: events, SupervisorEvents: tree,
+		Endpoints: func(node string) (kv.Endpoint, bool) {
+			if _, ok := p.nodes[node]; !ok {
+				return kv.Endpoint{}, false
+			}
+			return p.endpoint(node), true
+		},
+	})
+	require.NoError(p.t, err)
+	p.manager = m
+	p.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		require.NoError(p.t, m.Stop(ctx))
+		require.NoError(p.t, p.system.Close(ctx))
+		news.Close()
+		exits.Close()
+		close(p.closed)
+		<-done
+	})
+	require.NoError(p.t, m.Prepare(p.ctx, 1))
+}
+
+// record waits until the fault has struck.
+func (p *pair) record() fault.Record {
+	select {
+	case <-p.plan.Happened():
+	case <-p.ctx.Done():
+		require.Fail(p.t, "the fault did not strike")
+	}
+	record, _ := p.plan.Record()
+	return record
+}
+
+func (p *pair) setState(node string, vb uint16, state mcbp.VBucketState) {
+	require.NoError(p.t, p.clients[node].SetVBucket(p.ctx, vb, state, nil))
+}
+
+func (p *pair) apply(vbs ...uint16) error {
+	changes := map[uint16]string{}
+	for _, vb := range vbs {
+		changes[vb] = producer
+	}
+	return p.manager.Apply(p.ctx, 1, "", changes)
+}
+
+func (p *pair) write(node string, vb uint16, n int) {
+	for i := range n {
+		_, err := p.clients[node].Set(p.ctx, vb, fmt.Sprintf("key-%d-%d", vb, i), []byte("value"), 0, 0, 0)
+		require.NoError(p.t, err)
+	}
+}
+
+// eventually waits for a condition that another process brings about.
+func (p *pair) eventually(what string, holds func() bool) {
+	require.Eventually(p.t, holds, patience, time.Millisecond, what)
+}
+
+func (p *pair) digest(node string, vb uint16) string {
+	var digest string
+	err := p.clients[node].Stats(p.ctx, fmt.Sprintf("vbucket-digest %d", vb), func(key, value string) {
+		if key != fmt.Sprintf("vb_%d:uuid", vb) {
+			digest += key + "=" + value + " "
+		}
+	})
+	require.NoError(p.t, err)
+	return digest
+}
+
+// requireReplicated waits until the consumer's copy is the producer's.
+func (p *pair) requireReplicated(vb uint16) {
+	p.eventually(fmt.Sprintf("vb %d is replicated", vb), func() bool { return p.digest(producer, vb) == p.digest(consumer, vb) })
+}
+
+func (p *pair) crashes() []dcp.LinkCrashed {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []dcp.LinkCrashed
+	for _, e := range p.news {
+		if c, ok := e.(dcp.LinkCrashed); ok {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+func (p *pair) incarnations() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for _, e := range p.news {
+		if _, ok := e.(dcp.ConsumerStarted); ok {
+			n++
+		}
+	}
+	return n
+}
+
+// firstExit is the first death that a supervisor saw.
+func (p *pair) firstExit() (supervisor.Event, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, e := range p.exits {
+		if e.Kind == supervisor.ChildExited {
+			return e, true
+		}
+	}
+	return supervisor.Event{}, false
+}
+
+// streams are the vbuckets that the manager knows to be live.
+func (p *pair) streams() []uint16 {
+	status, err := p.manager.Status(p.ctx)
+	require.NoError(p.t, err)
+	var all []uint16
+	for _, link := range status.Links {
+		all = append(all, link.Streams...)
+	}
+	return all
+}

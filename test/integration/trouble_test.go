@@ -1,0 +1,96 @@
+package integration
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shearpin/shearpin/dcp"
+	"github.com/shearpin/shearpin/dcp/kvnode/fault"
+	"github.com/shearpin/shearpin/dcp/mcbp"
+)
+
+func TestAPeerThatIsDownIsAnErrorInTimeAndStatusAnswersMeanwhile(t *testing.T) {
+	p := newPair(t, healthy, dcp.Limits{Join: 300 * time.Millisecond})
+	require.NoError(t, p.nodes[producer].Close())
+	done := make(chan error, 1)
+	go func() { done <- p.apply(1) }()
+	p.eventually("the link is known", func() bool {
+		status, err := p.manager.Status(p.ctx)
+		return err == nil && len(status.Links) == 1 && status.Links[0].State == "connecting"
+	})
+	err := <-done
+	var link *dcp.LinkError
+	require.ErrorAs(t, err, &link)
+	require.ErrorContains(t, err, "not connected")
+}
+
+func TestAnEndThatNobodyAskedForIsPublishedAndTheStreamRestored(t *testing.T) {
+	p := newPair(t, healthy, dcp.Limits{})
+	require.NoError(t, p.apply(7))
+	p.setState(producer, 7, mcbp.VBucketDead)
+	p.eventually("the end is published", func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for _, e := range p.news {
+			if end, ok := e.(dcp.StreamEnded); ok && end.VB == 7 && end.Reason == mcbp.EndStateChanged {
+				return true
+			}
+		}
+		return false
+	})
+	p.setState(producer, 7, mcbp.VBucketActive)
+	p.eventually("the stream is back", func() bool { return len(p.streams()) == 1 })
+	assert.Empty(t, p.crashes())
+}
+
+func TestFenceOpensTheConsumerAgain(t *testing.T) {
+	p := newPair(t, healthy, dcp.Limits{})
+	require.NoError(t, p.apply(7))
+	require.NoError(t, p.manager.Fence(p.ctx, 7, producer))
+	assert.Empty(t, p.crashes())
+	p.eventually("the stream is back", func() bool { return len(p.streams()) == 1 })
+	assert.Equal(t, 2, p.incarnations())
+}
+
+func TestFenceWithoutALink(t *testing.T) {
+	p := newPair(t, healthy, dcp.Limits{})
+	require.NoError(t, p.manager.Fence(p.ctx, 7, producer))
+	assert.Equal(t, 0, p.incarnations())
+}
+
+func TestShutClosesTheStreamsAtTheConsumer(t *testing.T) {
+	p := newPair(t, healthy, dcp.Limits{})
+	require.NoError(t, p.apply(all()...))
+	require.NoError(t, p.manager.Shut(p.ctx))
+	assert.Empty(t, p.crashes())
+	require.ErrorIs(t, p.apply(1), dcp.ErrShut)
+	connections, err := p.clients[consumer].DCPConnections(p.ctx)
+	require.NoError(t, err)
+	assert.Empty(t, connections)
+}
+
+func TestACallersContextEndsItsWait(t *testing.T) {
+	p := newPair(t, fault.NoAddResponse, dcp.Limits{})
+	p.plan.Arm()
+	ctx, cancel := context.WithCancel(p.ctx)
+	done := make(chan error, 1)
+	go func() { done <- p.manager.Apply(ctx, 1, "", map[uint16]string{1: producer}) }()
+	<-p.plan.Happened()
+	cancel()
+	require.ErrorIs(t, <-done, context.Canceled)
+}
+
+func TestANewEpochOvertakesAnAddThatIsNeverAnswered(t *testing.T) {
+	p := newPair(t, fault.NoAddResponse, dcp.Limits{Grace: 200 * time.Millisecond})
+	p.plan.Arm()
+	done := make(chan error, 1)
+	go func() { done <- p.apply(1) }()
+	<-p.plan.Happened()
+	require.NoError(t, p.manager.Prepare(p.ctx, 2))
+	require.ErrorIs(t, <-done, dcp.ErrSuperseded)
+	require.NoError(t, p.manager.Apply(p.ctx, 2, "", map[uint16]string{1: producer}))
+}
