@@ -1,6 +1,7 @@
 package rebalance
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/shearpin/shearpin/dcp/kv"
@@ -8,12 +9,12 @@ import (
 	"github.com/shearpin/shearpin/rebalance/vbmap"
 )
 
-// The janitor repairs vbuckets whose copies are not as the map wants them: after a rebalance that failed, after a node or a
-// manager came back. What it does with one vbucket is decided here, from what the map says and what the nodes answered,
-// and nothing else (rebalance.md §8.3, design §6).
+// The janitor repairs vbuckets whose copies are not as the map wants them: after a rebalance that failed, after a node
+// or a manager came back. What it does with one vbucket is decided here, from what the map says and what the nodes
+// answered, and nothing else (rebalance.md §8.3, design §6).
 //
-// An active copy beats the map, because a takeover that completed must not be undone; the map beats everything else. Where
-// that could lose data, nothing is changed and the decision says why.
+// An active copy beats the map, because a takeover that completed must not be undone; the map beats everything else.
+// Where that could lose data, nothing is changed and the decision says why.
 
 // janitorCase is all that is known of one vbucket.
 type janitorCase struct {
@@ -24,7 +25,8 @@ type janitorCase struct {
 	FastForward vbmap.Chain
 	// Servers is every node that holds the bucket.
 	Servers []string
-	// FailedOver is the nodes that the operator gave up: nobody waits for them, and they are members of nothing any more.
+	// FailedOver is the nodes that the operator gave up: nobody waits for them, and they are members of nothing any
+	// more.
 	FailedOver []string
 	// Unfenced is the nodes on which a takeover of this vbucket was abandoned and could not be fenced: their copies may
 	// still become active by themselves.
@@ -56,8 +58,9 @@ func (c janitorCopy) hasData() bool { return c.exists() && c.HighSeqno > 0 }
 // janitorDecision is what to do with one vbucket.
 type janitorDecision struct {
 	VB uint16
-	// Hold is why nothing may be changed now: one of *WaitingForNodes, *UnknownVBucket, *HistoryNeeded, *Conflict, *StrayData
-	// and *NoData. If it is not nil, Chain is the one in force, nothing else is set, and streams that are live stay.
+	// Hold is why nothing may be changed now: one of *WaitingForNodes, *UnknownVBucket, *HistoryNeeded, *Conflict,
+	// *StrayData and *NoData. If it is not nil, Chain is the one in force, nothing else is set, and streams that are
+	// live stay.
 	Hold error
 	// Chain is what the map must say before any action is carried out. It has the length of the chain in force.
 	Chain vbmap.Chain
@@ -67,7 +70,8 @@ type janitorDecision struct {
 	Actions []copyAction
 	// Streams is the second phase, for when all actions have succeeded: the replica streams to be live.
 	Streams []vbmap.Stream
-	// Again says that the vbucket is not yet as it shall be after this: the nodes must be asked once more, then decide again.
+	// Again says that the vbucket is not yet as it shall be after this: the nodes must be asked once more, then decide
+	// again.
 	Again bool
 	// Kept is the nodes whose copies nobody needs, but which hold data that the active lacks.
 	Kept []string
@@ -83,17 +87,17 @@ type copyAction struct {
 }
 
 // decideVBucket is the janitor's decision. Of the copies at most one is active when the actions, or some of them, have
-// been carried out, provided that was so before; no copy is deleted but one whose data the active has. Once the actions have been carried out and
-// Again is not set, the next decision is the same chain without actions.
+// been carried out, provided that was so before; no copy is deleted but one whose data the active has. Once the actions
+// have been carried out and Again is not set, the next decision is the same chain without actions.
 func decideVBucket(c janitorCase) janitorDecision {
-	j := newJanitor(c)
+	j := newJanitorView(c)
 	held := func(err error) janitorDecision {
 		return janitorDecision{VB: c.VB, Hold: err, Chain: c.Chain.Clone()}
 	}
 	if len(c.Unfenced) > 0 {
 		return held(&UnknownVBucket{VB: c.VB, Nodes: sorted(c.Unfenced)})
 	}
-	members := union(j.chain.Members(), j.fastForward.Members())
+	members := j.members()
 	if silent := j.silent(members); len(silent) > 0 {
 		return held(&WaitingForNodes{VB: c.VB, Nodes: silent})
 	}
@@ -120,9 +124,9 @@ func decideVBucket(c janitorCase) janitorDecision {
 	return decision
 }
 
-// janitor is a case put in order: nodes that were failed over are gone, and servers are listed in the order in which they
-// are preferred: the chain, the fast-forward chain, the others by name.
-type janitor struct {
+// janitorView is a case put in order: nodes that were failed over are gone, and servers are listed in the order in
+// which they are preferred: the chain, the fast-forward chain, the others by name.
+type janitorView struct {
 	vb          uint16
 	chain       vbmap.Chain
 	fastForward vbmap.Chain
@@ -130,27 +134,25 @@ type janitor struct {
 	copies      map[string]janitorCopy
 }
 
-func newJanitor(c janitorCase) *janitor {
-	j := &janitor{
+func newJanitorView(c janitorCase) *janitorView {
+	j := &janitorView{
 		vb:          c.VB,
 		chain:       c.Chain.Without(c.FailedOver...),
 		fastForward: c.FastForward.Without(c.FailedOver...),
-		copies:      make(map[string]janitorCopy, len(c.Copies)),
+		copies:      c.Copies,
 	}
-	others := slices.Clone(c.Servers)
-	for node, copied := range c.Copies {
-		if !slices.Contains(c.FailedOver, node) {
-			j.copies[node] = copied
-			others = append(others, node)
-		}
+	gone := func(node string) bool { return slices.Contains(c.FailedOver, node) }
+	if len(c.FailedOver) > 0 {
+		j.copies = maps.Clone(c.Copies)
+		maps.DeleteFunc(j.copies, func(node string, _ janitorCopy) bool { return gone(node) })
 	}
-	others = slices.DeleteFunc(others, func(node string) bool { return slices.Contains(c.FailedOver, node) })
-	j.servers = union(union(j.chain.Members(), j.fastForward.Members()), slices.Compact(sorted(others)))
+	others := slices.AppendSeq(slices.DeleteFunc(slices.Clone(c.Servers), gone), maps.Keys(j.copies))
+	j.servers = distinct(j.chain.Members(), j.fastForward.Members(), sorted(others))
 	return j
 }
 
 // silent is those of nodes that did not answer, by name.
-func (j *janitor) silent(nodes []string) []string {
+func (j *janitorView) silent(nodes []string) []string {
 	var silent []string
 	for _, node := range nodes {
 		if _, answered := j.copies[node]; !answered {
@@ -161,7 +163,7 @@ func (j *janitor) silent(nodes []string) []string {
 }
 
 // inState is the servers whose copy is in a state, in order of preference.
-func (j *janitor) inState(state mcbp.VBucketState) []string {
+func (j *janitorView) inState(state mcbp.VBucketState) []string {
 	var nodes []string
 	for _, node := range j.servers {
 		if c, answered := j.copies[node]; answered && c.State == state {
@@ -172,7 +174,7 @@ func (j *janitor) inState(state mcbp.VBucketState) []string {
 }
 
 // withData is those of nodes that hold data, in their order.
-func (j *janitor) withData(nodes []string) []string {
+func (j *janitorView) withData(nodes []string) []string {
 	var holders []string
 	for _, node := range nodes {
 		if j.copies[node].hasData() {
@@ -183,8 +185,8 @@ func (j *janitor) withData(nodes []string) []string {
 }
 
 // members is who is in one of the two chains, in order of preference.
-func (j *janitor) members() []string {
-	return union(j.chain.Members(), j.fastForward.Members())
+func (j *janitorView) members() []string {
+	return distinct(j.chain.Members(), j.fastForward.Members())
 }
 
 // sorted is a sorted copy of nodes.
@@ -192,4 +194,17 @@ func sorted(nodes []string) []string {
 	nodes = slices.Clone(nodes)
 	slices.Sort(nodes)
 	return nodes
+}
+
+// distinct is the members of all lists in order, each once.
+func distinct(lists ...[]string) []string {
+	all := make([]string, 0, 8)
+	for _, list := range lists {
+		for _, node := range list {
+			if !slices.Contains(all, node) {
+				all = append(all, node)
+			}
+		}
+	}
+	return all
 }

@@ -7,10 +7,12 @@ import (
 	"github.com/shearpin/shearpin/rebalance/vbmap"
 )
 
-// apply finds what has to be done on each node so that the copies are as chain wants them, with active, its first member.
+// apply finds what has to be done on each node so that the copies are as chain wants them, with active, its first
+// member.
 //
-// Copies that nobody needs are deleted only when the active is active already: until then it may still fail, and they are what is left.
-func (j *janitor) apply(active string, chain vbmap.Chain) (janitorDecision, error) {
+// Copies that nobody needs are deleted only when the active is active already: until then it may still fail, and they
+// are what is left.
+func (j *janitorView) apply(active string, chain vbmap.Chain) (janitorDecision, error) {
 	decision := janitorDecision{Chain: chain.Clone()}
 	confirmed := j.copies[active].State == mcbp.VBucketActive
 	topology := [][]string{chain.Clone()}

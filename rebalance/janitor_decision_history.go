@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	"github.com/shearpin/shearpin/dcp/kv"
-	"github.com/shearpin/shearpin/dcp/mcbp"
 )
 
 // verdict is an answer that may have to wait for failover logs.
@@ -20,38 +19,26 @@ const (
 // contains reports whether whole's history contains part's: everything that was written to part was written to whole
 // too, so that part can be given up. That is so if a stream from whole to part would need no rollback (dcp-wire §10.2),
 // and also if it would need one only because of a branch of part's under which nothing was written.
-//
-// An active goes on while the nodes are being asked. So a replica of its own branch may seem ahead of it, and is not.
 func contains(whole, part janitorCopy) verdict {
-	if !part.hasData() {
+	switch {
+	case !part.hasData():
 		return yes
-	}
-	if !whole.hasData() && !feeds(whole, part) {
+	case !whole.hasData():
 		return no
-	}
-	if whole.UUID == part.UUID && whole.UUID != 0 {
-		if part.HighSeqno <= whole.HighSeqno || feeds(whole, part) {
+	case whole.UUID == part.UUID && whole.UUID != 0:
+		if part.HighSeqno <= whole.HighSeqno {
 			return yes
 		}
 		return no
-	}
-	if whole.FailoverLog == nil || part.FailoverLog == nil {
+	case whole.FailoverLog == nil || part.FailoverLog == nil:
 		return unread
 	}
-	branch, ok := writtenBranch(part)
-	if !ok {
-		return no
-	}
-	if upper, shared := branchEnd(whole, branch); shared && part.HighSeqno <= upper {
-		return yes
+	if branch, ok := writtenBranch(part); ok {
+		if upper, shared := branchEnd(whole, branch); shared && part.HighSeqno <= upper {
+			return yes
+		}
 	}
 	return no
-}
-
-// feeds reports whether part can only have got its newest branch from whole, which is writing it.
-func feeds(whole, part janitorCopy) bool {
-	frozen := part.State == mcbp.VBucketActive || part.State == mcbp.VBucketDead
-	return whole.State == mcbp.VBucketActive && !frozen && whole.UUID == part.UUID && whole.UUID != 0
 }
 
 // writtenBranch is the newest branch of a copy under which something was written. A branch begins at the seqno that was
@@ -78,8 +65,9 @@ func branchEnd(c janitorCopy, uuid uint64) (seqno uint64, ok bool) {
 	}
 }
 
-// covers reports whether node's history contains those of all others. Of several reasons against it, one that is known beats one that is not.
-func (j *janitor) covers(node string, others []string) verdict {
+// covers reports whether node's history contains those of all others. Of several reasons against it, one that is known
+// beats one that is not.
+func (j *janitorView) covers(node string, others []string) verdict {
 	result := yes
 	for _, other := range others {
 		if other == node {
@@ -96,9 +84,9 @@ func (j *janitor) covers(node string, others []string) verdict {
 	return result
 }
 
-// pick is the first of candidates whose history contains those of all nodes in others; *HistoryNeeded if that depends on
-// logs that have not been read; "" if there is none.
-func (j *janitor) pick(candidates, others []string) (string, error) {
+// pick is the first of candidates whose history contains those of all nodes in others; *HistoryNeeded if that depends
+// on logs that have not been read; "" if there is none.
+func (j *janitorView) pick(candidates, others []string) (string, error) {
 	for _, node := range candidates {
 		switch j.covers(node, others) {
 		case yes:
@@ -112,7 +100,7 @@ func (j *janitor) pick(candidates, others []string) (string, error) {
 }
 
 // needHistory asks for the logs of those of nodes that have data.
-func (j *janitor) needHistory(nodes []string) error {
+func (j *janitorView) needHistory(nodes []string) error {
 	need := &HistoryNeeded{VB: j.vb}
 	for _, node := range j.withData(nodes) {
 		if j.copies[node].FailoverLog == nil && !slices.Contains(need.Nodes, node) {
@@ -123,7 +111,7 @@ func (j *janitor) needHistory(nodes []string) error {
 }
 
 // conflict describes copies that contradict each other.
-func (j *janitor) conflict(nodes ...string) error {
+func (j *janitorView) conflict(nodes ...string) error {
 	e := &Conflict{VB: j.vb}
 	for _, node := range nodes {
 		c := j.copies[node]
@@ -134,8 +122,9 @@ func (j *janitor) conflict(nodes ...string) error {
 	return e
 }
 
-// mustContain is nil if node's history contains that of every one of others, else the reason to leave the vbucket alone.
-func (j *janitor) mustContain(node string, others ...string) error {
+// mustContain is nil if node's history contains that of every one of others, else the reason to leave the vbucket
+// alone.
+func (j *janitorView) mustContain(node string, others ...string) error {
 	for _, other := range others {
 		switch contains(j.copies[node], j.copies[other]) {
 		case no:

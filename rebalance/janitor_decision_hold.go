@@ -81,7 +81,8 @@ func (c ConflictingCopy) String() string {
 	return fmt.Sprintf("%s (%v, seqno %d, history%s)", c.Node, c.State, c.HighSeqno, history)
 }
 
-// StrayData says that the only data of a vbucket is on nodes that neither chain knows. An empty active is not created over it.
+// StrayData says that the only data of a vbucket is on nodes that neither chain knows. An empty active is not created
+// over it.
 type StrayData struct {
 	VB uint16
 	// Nodes is sorted.

@@ -8,7 +8,7 @@ import (
 )
 
 // decideNoActive chooses who becomes active. All servers have answered.
-func (j *janitor) decideNoActive() (janitorDecision, error) {
+func (j *janitorView) decideNoActive() (janitorDecision, error) {
 	members := j.members()
 	holders := j.withData(j.servers)
 	candidates := j.withData(members)
@@ -25,7 +25,8 @@ func (j *janitor) decideNoActive() (janitorDecision, error) {
 	case err != nil:
 		return janitorDecision{}, err
 	case best == vbmap.Undefined:
-		// The map's choice stands against replicas, which roll back; but a dead copy may have been active and hold writes that were acknowledged.
+		// The map's choice stands against replicas, which roll back; but a dead copy may have been active and hold
+		// writes that were acknowledged.
 		best = j.chain.Active()
 		if !slices.Contains(candidates, best) {
 			return janitorDecision{}, j.conflict(candidates...)
@@ -38,7 +39,7 @@ func (j *janitor) decideNoActive() (janitorDecision, error) {
 }
 
 // decideOneActive keeps the only active and asks which chain fits it.
-func (j *janitor) decideOneActive(node string) (janitorDecision, error) {
+func (j *janitorView) decideOneActive(node string) (janitorDecision, error) {
 	chain := j.chainFor(node)
 	if err := j.mustContain(node, j.mustSurvive(node, chain)...); err != nil {
 		return janitorDecision{}, err
@@ -46,16 +47,18 @@ func (j *janitor) decideOneActive(node string) (janitorDecision, error) {
 	return j.apply(node, chain)
 }
 
-// mustSurvive is the copies whose data would be lost, or would roll back, with this active and chain although more than a
-// replica's word stands for it.
-func (j *janitor) mustSurvive(node string, chain vbmap.Chain) []string {
+// mustSurvive is the copies whose data would be lost, or would roll back, with this active and chain although more than
+// a replica's word stands for it.
+func (j *janitorView) mustSurvive(node string, chain vbmap.Chain) []string {
 	var nodes []string
 	for _, member := range j.withData(j.members()) {
 		state := j.copies[member].State
 		switch {
 		case member == node:
 		case !j.copies[node].hasData(): // the active came up empty
-			nodes = append(nodes, member)
+			if !j.follows(member, node) {
+				nodes = append(nodes, member)
+			}
 		case state == mcbp.VBucketDead && chain.Contains(member): // it may have been active
 			nodes = append(nodes, member)
 		case node != j.chain.Active() && member == j.chain.Active(): // the map believes in it
@@ -67,9 +70,17 @@ func (j *janitor) mustSurvive(node string, chain vbmap.Chain) []string {
 	return nodes
 }
 
-// decideSeveralActive keeps the active whose history contains those of all others. The others only stop being active for now: what
-// clients wrote to them since they were asked shows when they are asked again.
-func (j *janitor) decideSeveralActive(actives []string) (janitorDecision, error) {
+// follows reports whether a copy can only have its newest branch from the active of the chain, which went on while the
+// nodes were being asked: then it is not ahead, however it looks.
+func (j *janitorView) follows(node, active string) bool {
+	c := j.copies[node]
+	fed := c.State == mcbp.VBucketReplica || c.State == mcbp.VBucketPending
+	return fed && active == j.chain.Active() && c.UUID == j.copies[active].UUID
+}
+
+// decideSeveralActive keeps the active whose history contains those of all others. The others only stop being active
+// for now: what clients wrote to them since they were asked shows when they are asked again.
+func (j *janitorView) decideSeveralActive(actives []string) (janitorDecision, error) {
 	keep, err := j.pick(actives, actives)
 	switch {
 	case err != nil:
@@ -98,7 +109,7 @@ func (j *janitor) decideSeveralActive(actives []string) (janitorDecision, error)
 }
 
 // chainFor is the chain that fits the only active, of the same length as the chain in force.
-func (j *janitor) chainFor(node string) vbmap.Chain {
+func (j *janitorView) chainFor(node string) vbmap.Chain {
 	copies := len(j.chain)
 	switch position := slices.Index(j.chain, node); {
 	case position == 0:
@@ -114,7 +125,7 @@ func (j *janitor) chainFor(node string) vbmap.Chain {
 
 // fastForwardReady reports whether the replicas of the fast-forward chain are there: in state replica or, for the old
 // active only, dead.
-func (j *janitor) fastForwardReady() bool {
+func (j *janitorView) fastForwardReady() bool {
 	for _, replica := range j.fastForward.Replicas() {
 		switch j.copies[replica].State {
 		case mcbp.VBucketReplica:
@@ -129,8 +140,9 @@ func (j *janitor) fastForwardReady() bool {
 	return true
 }
 
-// promoted is the chain after a member that was not active becomes it. Nobody loses a place whom the length of the chain leaves one; who has data comes first.
-func (j *janitor) promoted(node string) vbmap.Chain {
+// promoted is the chain after a member that was not active becomes it. Nobody loses a place whom the length of the
+// chain leaves one; who has data comes first.
+func (j *janitorView) promoted(node string) vbmap.Chain {
 	switch {
 	case node == j.chain.Active():
 		return j.chain
@@ -140,5 +152,5 @@ func (j *janitor) promoted(node string) vbmap.Chain {
 	chain := vbmap.Chain{node}
 	members := j.chain.Without(node).Members()
 	chain = append(chain, j.withData(members)...)
-	return vbmap.Chain(union(chain, members)).Aligned(len(j.chain))
+	return vbmap.Chain(distinct(chain, members)).Aligned(len(j.chain))
 }

@@ -26,7 +26,8 @@ type Buckets struct {
 	lines map[string]*commitLine // by bucket
 }
 
-// NewBuckets returns the view of a store. A store that is empty is marked with our schema version; one of another version is refused with a *[SchemaError].
+// NewBuckets returns the view of a store. A store that is empty is marked with our schema version; one of another
+// version is refused with a *[SchemaError].
 func NewBuckets(ctx context.Context, s Store) (*Buckets, error) {
 	if err := checkSchema(ctx, s); err != nil {
 		return nil, err
@@ -120,7 +121,8 @@ func (b *Buckets) Delete(ctx context.Context, doc BucketDoc) error {
 	return b.store.Delete(ctx, bucketPrefix+doc.Name, doc.Revision)
 }
 
-// Watch calls for every change of a bucket. What arrives is a reason to Get, see [Store] for what a slow receiver misses.
+// Watch calls for every change of a bucket. What arrives is a reason to Get, see [Store] for what a slow receiver
+// misses.
 func (b *Buckets) Watch(ctx context.Context, bucket string) (<-chan Change, error) {
 	return b.store.Watch(ctx, bucketPrefix+bucket)
 }
@@ -164,8 +166,8 @@ func (b *Buckets) SetServers(ctx context.Context, bucket string, servers []strin
 	return err
 }
 
-// Claim makes the bucket refuse writes of lower epochs from now on, those under way included. A claim by a lower epoch than the one that holds it is refused
-// with a *[StaleEpochError].
+// Claim makes the bucket refuse writes of lower epochs from now on, those under way included. A claim by a lower epoch
+// than the one that holds it is refused with a *[StaleEpochError].
 func (b *Buckets) Claim(ctx context.Context, bucket string, epoch uint64) error {
 	_, err := b.Update(ctx, bucket, func(doc *BucketDoc) error { return doc.claim(epoch) })
 	return err

@@ -9,9 +9,9 @@ import (
 	"github.com/shearpin/shearpin/rebalance/vbmap"
 )
 
-// Chains are committed one by one, each with compare-and-set, but a rebalance commits many at about the same time and every write
-// costs the whole document. So commits of one bucket that wait while another is being written go together in the next write; each
-// still succeeds or fails for itself.
+// Chains are committed one by one, each with compare-and-set, but a rebalance commits many at about the same time and
+// every write costs the whole document. So commits of one bucket that wait while another is being written go together
+// in the next write; each still succeeds or fails for itself.
 
 // ChainChange is one chain's compare-and-set.
 type ChainChange struct {
@@ -37,8 +37,9 @@ func (b *Buckets) UpdateChain(ctx context.Context, bucket string, vb int, old, u
 	return b.UpdateChains(ctx, bucket, 0, ChainChange{VB: vb, Old: old, New: updated})
 }
 
-// UpdateChains changes chains of a bucket's map, all or none: those that are Old become New. A chain that is New already
-// counts as changed, so that a call whose answer was lost can be repeated. If one is neither, a *[ChainConflictError].
+// UpdateChains changes chains of a bucket's map, all or none: those that are Old become New. A chain that is New
+// already counts as changed, so that a call whose answer was lost can be repeated. If one is neither, a
+// *[ChainConflictError].
 //
 // The bucket is claimed for epoch as by [Buckets.Claim]; 0 claims nothing and is never refused.
 func (b *Buckets) UpdateChains(ctx context.Context, bucket string, epoch uint64, changes ...ChainChange) error {
@@ -114,8 +115,8 @@ func (b *Buckets) takeAll(line *commitLine) []*commit {
 	return batch
 }
 
-// writeBatch commits a batch with the writer's context. If that ends first, the batch goes back in line: the others have
-// contexts of their own.
+// writeBatch commits a batch with the writer's context. If that ends first, the batch goes back in line: the others
+// have contexts of their own.
 func (b *Buckets) writeBatch(ctx context.Context, bucket string, line *commitLine, batch []*commit) {
 	_, err := b.Update(ctx, bucket, func(doc *BucketDoc) error {
 		changed := false

@@ -24,7 +24,8 @@ type BucketDoc struct {
 	Servers []string
 	// Map is in force; nil until the first one was made.
 	Map vbmap.Map
-	// Target is the fast-forward map: what the rebalance that runs, or that ended half-way, wanted. Nil if there is none.
+	// Target is the fast-forward map: what the rebalance that runs, or that ended half-way, wanted. Nil if there is
+	// none.
 	Target vbmap.Map
 	// Epoch is the highest epoch that claimed the bucket; writes of lower ones are refused.
 	Epoch uint64

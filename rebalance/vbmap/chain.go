@@ -55,8 +55,8 @@ func (c Chain) Aligned(copies int) Chain {
 	return aligned
 }
 
-// Without is the chain after the nodes are gone for good: the survivors keep their order and move forward, the places at
-// the end become undefined, the length stays (rebalance.md §7.7, hard failover).
+// Without is the chain after the nodes are gone for good: the survivors keep their order and move forward, the places
+// at the end become undefined, the length stays (rebalance.md §7.7, hard failover).
 func (c Chain) Without(nodes ...string) Chain {
 	left := make(Chain, 0, len(c))
 	for _, node := range c {

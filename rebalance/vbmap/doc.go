@@ -1,5 +1,6 @@
-// Package vbmap holds vbucket maps: who has which copy of which vbucket. It validates them, compares them, and generates
-// balanced ones with few moves. It is pure: no clock, no I/O, and no randomness but the seed that a caller gives.
+// Package vbmap holds vbucket maps: who has which copy of which vbucket. It validates them, compares them, and
+// generates balanced ones with few moves. It is pure: no clock, no I/O, and no randomness but the seed that a caller
+// gives.
 //
 // A [Chain] lists the copies of one vbucket: position 0 is the active, the others are replicas, and the empty name is a
 // member that nobody is. A [Map] is one chain per vbucket. A cluster manager generates a target from the map in force,

@@ -16,12 +16,13 @@ type Params struct {
 	VBuckets int
 	// Replicas is how many copies there shall be besides the active. Where nodes are too few, the rest is undefined.
 	Replicas int
-	// MaxSlaves is how many nodes at most may hold replicas of one node's actives; 0 means [DefaultMaxSlaves], [NoLimit] any number.
+	// MaxSlaves is how many nodes at most may hold replicas of one node's actives; 0 means [DefaultMaxSlaves],
+	// [NoLimit] any number.
 	MaxSlaves int
 	// Nodes is who shall hold data, at least one, each once.
 	Nodes []Node
-	// Current is the map in force, from which the generated one shall differ as little as possible; nil if there is none.
-	// Its chains may have any length and any members.
+	// Current is the map in force, from which the generated one shall differ as little as possible; nil if there is
+	// none. Its chains may have any length and any members.
 	Current Map
 	// Seed decides between equally good maps. Equal parameters give the equal map.
 	Seed uint64

@@ -54,8 +54,8 @@ type Change struct {
 	Old, New Chain
 }
 
-// Diff lists the vbuckets whose chains differ, by number. A vbucket that only one map has counts as an empty chain in the
-// other. The chains are those of the maps, not copies.
+// Diff lists the vbuckets whose chains differ, by number. A vbucket that only one map has counts as an empty chain in
+// the other. The chains are those of the maps, not copies.
 func Diff(old, updated Map) []Change {
 	var changes []Change
 	for vb := range max(len(old), len(updated)) {
@@ -123,8 +123,8 @@ type Stream struct {
 	Producer, Consumer string
 }
 
-// WantedStreams lists the replica streams that a map asks for: from every defined active to each of its defined replicas,
-// by vbucket and position.
+// WantedStreams lists the replica streams that a map asks for: from every defined active to each of its defined
+// replicas, by vbucket and position.
 func WantedStreams(m Map) []Stream {
 	var streams []Stream
 	for vb, chain := range m {

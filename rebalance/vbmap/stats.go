@@ -69,11 +69,12 @@ func (s Stats) spread(of func(Load) int) int {
 }
 
 // balancedReplicaRange is how far apart the replica counts of two nodes may be in a map that needs no rebalance
-// (rebalance.md §7.8): generation gets within 1 where nothing stands in its way, but nobody moves data for less than this.
+// (rebalance.md §7.8): generation gets within 1 where nothing stands in its way, but nobody moves data for less than
+// this.
 const balancedReplicaRange = 5
 
-// Balanced reports whether the map needs no rebalance to serve exactly nodes, all of equal weight: nobody else has copies, no copy is missing that a node could
-// hold, active counts differ by at most 1 and replica counts by at most 5.
+// Balanced reports whether the map needs no rebalance to serve exactly nodes, all of equal weight: nobody else has
+// copies, no copy is missing that a node could hold, active counts differ by at most 1 and replica counts by at most 5.
 func (m Map) Balanced(nodes ...string) bool {
 	if Validate(m, Rules{Nodes: nodes, Complete: true}) != nil {
 		return false

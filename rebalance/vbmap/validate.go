@@ -56,8 +56,9 @@ type Rules struct {
 	Complete bool
 }
 
-// Validate checks that no node is twice in a chain, that undefined members come last, and whatever rules ask for. It returns nil or
-// an error that joins one *[ChainError] for each chain that is wrong, for the first thing that is wrong with it. At most 16 chains are reported.
+// Validate checks that no node is twice in a chain, that undefined members come last, and whatever rules ask for. It
+// returns nil or an error that joins one *[ChainError] for each chain that is wrong, for the first thing that is wrong
+// with it. At most 16 chains are reported.
 func Validate(m Map, rules Rules) error {
 	var errs []error
 	if rules.VBuckets != 0 && len(m) != rules.VBuckets {

@@ -1,0 +1,6 @@
+//go:build !race
+
+package rebalance
+
+// exhaustiveStride leaves out nothing.
+const exhaustiveStride = 1
