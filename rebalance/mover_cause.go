@@ -46,6 +46,10 @@ func (m *moverMachine) crashCause(e dcp.LinkCrashed) error {
 		cause = &dcp.LinkError{Producer: e.Producer, Consumer: e.Consumer, Conn: e.Conn, Err: cause}
 	}
 	candidates := e.VBs
+	var alien *dcp.UnknownOpaque
+	if len(candidates) == 0 && errors.As(cause, &alien) {
+		candidates = alien.VBs
+	}
 	if len(candidates) == 0 {
 		candidates = slices.Sorted(maps.Keys(m.flying))
 	}
