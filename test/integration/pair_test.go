@@ -210,16 +210,17 @@ func (p *pair) incarnations() int {
 	return n
 }
 
-// firstExit is the first death that a supervisor saw.
-func (p *pair) firstExit() (supervisor.Event, bool) {
+// exited are the deaths that supervisors saw, the first one first.
+func (p *pair) exited() []supervisor.Event {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	var all []supervisor.Event
 	for _, e := range p.exits {
 		if e.Kind == supervisor.ChildExited {
-			return e, true
+			all = append(all, e)
 		}
 	}
-	return supervisor.Event{}, false
+	return all
 }
 
 // streams are the vbuckets that the manager knows to be live.

@@ -52,8 +52,8 @@ func crashes(t *testing.T, kind fault.Kind, limits dcp.Limits, child string, che
 	p.eventually("the crash is published", func() bool { return len(p.crashes()) == 1 })
 	check(t, p.crashes()[0].Reason, record)
 	assert.EqualValues(t, 1, p.crashes()[0].Incarnation)
-	first, ok := p.firstExit()
-	require.True(t, ok)
+	p.eventually("the supervisor sees it", func() bool { return len(p.exited()) > 0 })
+	first := p.exited()[0]
 	assert.Equal(t, child, first.ID, "the true cause exits first")
 	check(t, first.Reason, record)
 

@@ -68,9 +68,10 @@ func TestShutClosesTheStreamsAtTheConsumer(t *testing.T) {
 	require.NoError(t, p.manager.Shut(p.ctx))
 	assert.Empty(t, p.crashes())
 	require.ErrorIs(t, p.apply(1), dcp.ErrShut)
-	connections, err := p.clients[consumer].DCPConnections(p.ctx)
-	require.NoError(t, err)
-	assert.Empty(t, connections)
+	p.eventually("the engine has no connection left", func() bool {
+		connections, err := p.clients[consumer].DCPConnections(p.ctx)
+		return err == nil && len(connections) == 0
+	})
 }
 
 func TestACallersContextEndsItsWait(t *testing.T) {
