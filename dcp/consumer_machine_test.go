@@ -3,6 +3,7 @@ package dcp
 import (
 	"encoding/binary"
 	"errors"
+	"io"
 	"maps"
 	"testing"
 	"time"
@@ -654,6 +655,10 @@ func TestErrorsNameWhatHappened(t *testing.T) {
 	assert.Equal(t, []uint16{17}, NamedVBuckets(err))
 	var crash *CrashError
 	require.ErrorAs(t, err, &crash)
+	assert.Equal(t, "unknown_opaque: consumer answered a DCP_ADD_STREAM that was never sent: vb=- add_opaque=ff7e7eff stream_opaque=- (being added: vb 3,4)",
+		(&UnknownOpaque{Opcode: mcbp.OpDCPAddStream, Opaque: mcbp.Opaque{0xff, 0x7e, 0x7e, 0xff}, Role: RoleConsumer, VBs: []uint16{3, 4}}).Error())
+	require.ErrorIs(t, &SocketClosedError{Err: io.EOF}, ErrSocketClosed)
+	require.ErrorIs(t, &SocketClosedError{Err: io.EOF}, io.EOF)
 	joined := &ApplyError{ByVB: map[uint16]error{2: errors.New("b"), 1: ErrShut}}
 	require.ErrorIs(t, joined, ErrShut)
 	assert.Contains(t, joined.Error(), "2 vbuckets failed")

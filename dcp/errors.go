@@ -27,6 +27,16 @@ var (
 	ErrDeadline = errors.New("deadline exceeded")
 )
 
+// SocketClosedError says in which way a peer closed its socket. errors.Is finds [ErrSocketClosed] in it.
+type SocketClosedError struct{ Err error }
+
+func (e *SocketClosedError) Error() string { return fmt.Sprintf("%v: %v", ErrSocketClosed, e.Err) }
+
+func (e *SocketClosedError) Unwrap() error { return e.Err }
+
+// Is makes every way of closing one thing.
+func (e *SocketClosedError) Is(target error) bool { return target == ErrSocketClosed }
+
 // LinkError says on which replication something went wrong.
 type LinkError struct {
 	Producer, Consumer string
@@ -137,17 +147,21 @@ type UnknownOpaque struct {
 	Opcode mcbp.Opcode
 	Opaque mcbp.Opaque
 	Role   string
-	// VBs are the vbuckets whose streams were being set up, sorted; they are the suspects.
+	// VBs are the vbuckets whose streams were being set up, sorted; they are the suspects, since the answer names none.
 	VBs []uint16
 }
 
 func (e *UnknownOpaque) Error() string {
-	vb := "-"
-	if len(e.VBs) > 0 {
-		vb = joinVBs(e.VBs)
+	vb, suspects := "-", ""
+	switch len(e.VBs) {
+	case 0:
+	case 1:
+		vb = fmt.Sprint(e.VBs[0])
+	default:
+		suspects = fmt.Sprintf(" (being added: vb %s)", joinVBs(e.VBs))
 	}
-	return fmt.Sprintf("unknown_opaque: %s answered a %v that was never sent: vb=%s add_opaque=%v stream_opaque=-",
-		e.Role, e.Opcode, vb, e.Opaque)
+	return fmt.Sprintf("unknown_opaque: %s answered a %v that was never sent: vb=%s add_opaque=%v stream_opaque=-%s",
+		e.Role, e.Opcode, vb, e.Opaque, suspects)
 }
 
 // MalformedFrame is the crash of a connection that got a frame with an impossible layout.

@@ -41,8 +41,10 @@ func codecs() []codec {
 		plain[*dcp.UnexpectedStreamEnd]("unexpected_stream_end"),
 		plain[*dcp.AddStreamTimeout]("add_stream_timeout"),
 		plain[*dcp.CloseStreamTimeout]("close_stream_timeout"),
+		plain[*dcp.TakeoverTimeout]("takeover_timeout"),
 		plain[*dcp.UnknownOpaque]("unknown_opaque"),
 		plain[*dcp.MalformedFrame]("malformed_frame"),
+		plain[*mcbp.MalformedError]("malformed_header"),
 		plain[*dcp.StreamEndedError]("stream_ended"),
 		plain[*dcp.StaleEpoch]("stale_epoch"),
 		plain[*dcp.StreamStatusError]("stream_status"), // its cause is its Status
@@ -53,6 +55,8 @@ func codecs() []codec {
 			}),
 		layer("crash", func(e *dcp.CrashError, role *string) { *role = e.Role },
 			func(role string, cause error) error { return &dcp.CrashError{Role: role, Err: cause} }),
+		layer("socket", func(*dcp.SocketClosedError, *struct{}) {},
+			func(_ struct{}, cause error) error { return &dcp.SocketClosedError{Err: cause} }),
 		layer("connect", func(e *kv.ConnectError, f *connectFields) { *f = connectFields{e.Node, e.Addr, e.Step} },
 			func(f connectFields, cause error) error {
 				return &kv.ConnectError{Node: f.Node, Addr: f.Addr, Step: f.Step, Err: cause}
