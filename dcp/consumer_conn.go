@@ -32,7 +32,10 @@ type consumerConn struct {
 	callers map[callID]actors.From
 	nextID  callID
 	ticking bool
-	log     *slog.Logger
+	// lost is set when the relay has ended and the producer connection was told that its socket was the reason. What is
+	// left to do here is to be taken down.
+	lost bool
+	log  *slog.Logger
 }
 
 // Messages of the consumer connection.
@@ -117,7 +120,9 @@ func (p *consumerConn) HandleInfo(c *actors.Context, msg any) error {
 		p.machine.tick(c.Clock().Now(), p.progress)
 		return p.perform(c)
 	case relayStopped:
-		return p.relayStopped(c, msg.err)
+		if !p.lost {
+			return p.relayStopped(c, msg.err)
+		}
 	case partnerLate:
 		return p.crashed(RoleProducer, msg.err)
 	default:
@@ -155,8 +160,8 @@ func (p *consumerConn) perform(c *actors.Context) error {
 	for _, e := range p.machine.take() {
 		switch e := e.(type) {
 		case injectFrame:
-			if err := p.relay.Inject(e.to, e.frame); err != nil {
-				return p.crashed(roleOf(e.to), err)
+			if err := p.relay.Inject(e.to, e.frame); err != nil && !p.lost {
+				return p.relayStopped(c, err)
 			}
 		case answerCall:
 			p.reply(e.call, e.errs)
@@ -203,6 +208,7 @@ func (p *consumerConn) relayStopped(c *actors.Context, err error) error {
 	if failure == nil || failure.Side != relay.Producer || !p.partner.Alive() {
 		return p.crashed(RoleConsumer, cause)
 	}
+	p.lost = true
 	c.Send(p.partner, relayFailed{err: cause})
 	c.SendAfter(siblingPatience, partnerLate{err: cause})
 	return nil

@@ -57,6 +57,7 @@ func (m *consumerMachine) ownEnd(v *vbucket, opaque mcbp.Opaque, reason mcbp.End
 		v.setState(streamNone)
 	case streamClosing:
 		// Removed; the answers to our CLOSE_STREAMs are still awaited, so the vbucket stays busy.
+		v.op.closed = true
 		v.forget()
 	case streamTakeover:
 		m.takeoverEnd(v, opaque, reason, now)

@@ -130,7 +130,7 @@ func (m *consumerMachine) closeAnswer(from relay.Side, f mcbp.Frame, now time.Ti
 	if !op.consumerDone || !op.producerDone {
 		return
 	}
-	if op.closed || op.vb.state != streamClosing {
+	if op.closed {
 		op.vb.setState(streamNone)
 	} else {
 		op.vb.state = streamLive

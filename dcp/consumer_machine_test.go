@@ -381,6 +381,20 @@ func TestARefusedCloseIsAnErrorAndTheStreamStays(t *testing.T) {
 	assert.Equal(t, []uint16{7}, s.m.streams())
 }
 
+func TestAnEndSettlesARefusedClose(t *testing.T) {
+	s := newScript(t)
+	s.live(7, 1)
+	id := s.call(opClose, 7)
+	s.end(7, 1, mcbp.EndStateChanged)
+	assert.Empty(t, s.ended, "we are closing it")
+	s.closeAnswer(relay.Consumer, 7, mcbp.StatusBusy)
+	s.unanswered(id)
+	s.closeAnswer(relay.Producer, 7, mcbp.StatusBusy)
+	var refused *StreamStatusError
+	s.failed(id, 7, &refused)
+	assert.Empty(t, s.m.streams())
+}
+
 func TestAStreamBeingAddedIsNeverClosed(t *testing.T) {
 	s := newScript(t)
 	add := s.call(opAdd, 7)
