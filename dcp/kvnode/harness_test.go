@@ -1,7 +1,8 @@
-package kvnode
+package kvnode_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -11,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/shearpin/shearpin/dcp/kvnode"
 	"github.com/shearpin/shearpin/dcp/mcbp"
 )
 
@@ -25,13 +27,13 @@ const (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // startNode starts a node with a bucket of 1024 vbuckets and closes it with the test.
-func startNode(t testing.TB, name string, change ...func(*Options)) *Node {
+func startNode(t testing.TB, name string, change ...func(*kvnode.Options)) *kvnode.Node {
 	t.Helper()
-	opts := Options{Name: name, User: testUser, Password: testPassword}
+	opts := kvnode.Options{Name: name, User: testUser, Password: testPassword}
 	for _, f := range change {
 		f(&opts)
 	}
-	n, err := Start(opts)
+	n, err := kvnode.Start(opts)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, n.Close()) })
 	require.NoError(t, n.CreateBucket(testBucket, 1024))
@@ -46,9 +48,9 @@ type client struct {
 	opaque uint32
 }
 
-func connect(t testing.TB, n *Node) *client {
+func connect(t testing.TB, n *kvnode.Node) *client {
 	t.Helper()
-	socket, err := net.Dial("tcp", n.Addr())
+	socket, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", n.Addr())
 	require.NoError(t, err)
 	c := &client{t: t, socket: socket}
 	t.Cleanup(func() { socket.Close() })
@@ -56,7 +58,7 @@ func connect(t testing.TB, n *Node) *client {
 }
 
 // login connects, authenticates, selects the bucket, and negotiates features.
-func login(t testing.TB, n *Node, features ...mcbp.Feature) *client {
+func login(t testing.TB, n *kvnode.Node, features ...mcbp.Feature) *client {
 	t.Helper()
 	c := connect(t, n)
 	c.ok(&mcbp.Packet{Opcode: mcbp.OpSASLAuth, Key: []byte("PLAIN"), Value: []byte("\x00" + testUser + "\x00" + testPassword)})
@@ -74,11 +76,11 @@ var replicationFeatures = []mcbp.Feature{
 }
 
 // openDCP logs in and opens one end of a replication.
-func openDCP(t testing.TB, n *Node, role Role, name, consumerName string) *client {
+func openDCP(t testing.TB, n *kvnode.Node, role kvnode.Role, name, consumerName string) *client {
 	t.Helper()
 	c := login(t, n, replicationFeatures...)
 	m := mcbp.Open{Opaque: mcbp.OpaqueFromUint32(0x1004), Name: name, Flags: mcbp.OpenFlagsReplicaConsumer, ConsumerName: consumerName}
-	if role == RoleProducer {
+	if role == kvnode.RoleProducer {
 		m.Flags = mcbp.OpenFlagsReplicaProducer
 	}
 	c.write(m.Append(nil))
@@ -192,6 +194,15 @@ func (c *client) stat(group string, vb uint16, key string) string {
 	return pairs[full]
 }
 
+func statUint(t testing.TB, c *client, group string, vb uint16, key string) uint64 {
+	t.Helper()
+	n, err := strconv.ParseUint(c.stat(group, vb, key), 10, 64)
+	require.NoError(t, err)
+	return n
+}
+
+func utoa(vb uint16) string { return strconv.Itoa(int(vb)) }
+
 // eventually polls a condition that must come true.
 func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
@@ -206,15 +217,9 @@ func (c *client) closed() []mcbp.Frame {
 		f, err := c.tryRead()
 		if err != nil {
 			var timeout net.Error
-			require.False(c.t, asTimeout(err, &timeout), "the connection stayed open")
+			require.False(c.t, errors.As(err, &timeout) && timeout.Timeout(), "the connection stayed open")
 			return frames
 		}
 		frames = append(frames, f)
 	}
-}
-
-func asTimeout(err error, target *net.Error) bool {
-	e, ok := err.(net.Error)
-	*target = e
-	return ok && e.Timeout()
 }

@@ -1,4 +1,4 @@
-package kvnode
+package kvnode_test
 
 import (
 	"sync"
@@ -7,12 +7,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/shearpin/shearpin/dcp/kvnode"
 	"github.com/shearpin/shearpin/dcp/mcbp"
 )
 
 // seen is a frame that the relay read, and from which end.
 type seen struct {
-	from  Role
+	from  kvnode.Role
 	frame mcbp.Frame
 }
 
@@ -37,13 +38,13 @@ type relay struct {
 const testLink = "replication:n0->n1:default"
 
 // join opens both ends and starts relaying.
-func join(t testing.TB, producer, consumer *Node, name string) *relay {
+func join(t testing.TB, producer, consumer *kvnode.Node, name string) *relay {
 	t.Helper()
 	r := &relay{t: t, name: name, changed: make(chan struct{}), hold: &sync.Mutex{}}
-	r.consumer = openDCP(t, consumer, RoleConsumer, name, consumer.Name())
-	r.producer = openDCP(t, producer, RoleProducer, name, "")
-	r.wg.Go(func() { r.run(RoleConsumer, r.consumer, r.producer) })
-	r.wg.Go(func() { r.run(RoleProducer, r.producer, r.consumer) })
+	r.consumer = openDCP(t, consumer, kvnode.RoleConsumer, name, consumer.Name())
+	r.producer = openDCP(t, producer, kvnode.RoleProducer, name, "")
+	r.wg.Go(func() { r.run(kvnode.RoleConsumer, r.consumer, r.producer) })
+	r.wg.Go(func() { r.run(kvnode.RoleProducer, r.producer, r.consumer) })
 	t.Cleanup(r.close)
 	return r
 }
@@ -54,7 +55,7 @@ func (r *relay) close() {
 	r.wg.Wait()
 }
 
-func (r *relay) run(from Role, in, out *client) {
+func (r *relay) run(from kvnode.Role, in, out *client) {
 	for {
 		f, err := in.tryRead()
 		if err != nil {
@@ -66,7 +67,7 @@ func (r *relay) run(from Role, in, out *client) {
 		if own {
 			continue
 		}
-		if from == RoleProducer {
+		if from == kvnode.RoleProducer {
 			r.hold.Lock()
 			r.hold.Unlock() //nolint:staticcheck // passing the gate is all
 		}
@@ -83,9 +84,9 @@ func (r *relay) note(change func()) {
 }
 
 // inject writes a frame to one end.
-func (r *relay) inject(to Role, f mcbp.Frame) {
+func (r *relay) inject(to kvnode.Role, f mcbp.Frame) {
 	c := r.consumer
-	if to == RoleProducer {
+	if to == kvnode.RoleProducer {
 		c = r.producer
 	}
 	r.writing[to].Lock()
@@ -117,7 +118,7 @@ func (r *relay) await(what string, at int, match func(seen) bool) (mcbp.Frame, i
 }
 
 // awaitEnd waits until one end's socket is closed.
-func (r *relay) awaitEnd(of Role) {
+func (r *relay) awaitEnd(of kvnode.Role) {
 	r.t.Helper()
 	eventually(r.t, of.String()+" closes", func() bool {
 		r.mu.Lock()
@@ -147,12 +148,12 @@ func (r *relay) opaque() mcbp.Opaque {
 // add injects an ADD_STREAM without waiting.
 func (r *relay) add(vb uint16, flags uint32) mcbp.Opaque {
 	opaque := r.opaque()
-	r.inject(RoleConsumer, mcbp.AddStream{VBucket: vb, Opaque: opaque, Flags: flags}.Append(nil))
+	r.inject(kvnode.RoleConsumer, mcbp.AddStream{VBucket: vb, Opaque: opaque, Flags: flags}.Append(nil))
 	return opaque
 }
 
 // answer waits for the answer to one of the relay's own requests.
-func (r *relay) answer(from Role, opaque mcbp.Opaque) mcbp.Frame {
+func (r *relay) answer(from kvnode.Role, opaque mcbp.Opaque) mcbp.Frame {
 	r.t.Helper()
 	f, _ := r.await("answer to "+opaque.String(), 0, func(s seen) bool {
 		return s.from == from && s.frame.IsResponse() && s.frame.Opaque() == opaque
@@ -163,7 +164,7 @@ func (r *relay) answer(from Role, opaque mcbp.Opaque) mcbp.Frame {
 // open adds a stream and waits until it is there.
 func (r *relay) open(vb uint16, flags uint32) {
 	r.t.Helper()
-	require.Equal(r.t, mcbp.StatusSuccess, r.answer(RoleConsumer, r.add(vb, flags)).Status())
+	require.Equal(r.t, mcbp.StatusSuccess, r.answer(kvnode.RoleConsumer, r.add(vb, flags)).Status())
 }
 
 // shutStream closes a stream at both ends and waits for both answers.
@@ -171,10 +172,10 @@ func (r *relay) shutStream(vb uint16) {
 	r.t.Helper()
 	opaque := r.opaque()
 	f := mcbp.CloseStream{VBucket: vb, Opaque: opaque}.Append(nil)
-	r.inject(RoleConsumer, f)
-	r.inject(RoleProducer, f)
-	require.Equal(r.t, mcbp.StatusSuccess, r.answer(RoleConsumer, opaque).Status())
-	require.Equal(r.t, mcbp.StatusSuccess, r.answer(RoleProducer, opaque).Status())
+	r.inject(kvnode.RoleConsumer, f)
+	r.inject(kvnode.RoleProducer, f)
+	require.Equal(r.t, mcbp.StatusSuccess, r.answer(kvnode.RoleConsumer, opaque).Status())
+	require.Equal(r.t, mcbp.StatusSuccess, r.answer(kvnode.RoleProducer, opaque).Status())
 }
 
 func isRequest(op mcbp.Opcode, vb uint16) func(seen) bool {

@@ -1,4 +1,4 @@
-package kvnode
+package kvnode_test
 
 import (
 	"fmt"
