@@ -105,6 +105,9 @@ func signal(from, to *PID, reason error) {
 	case !to.Alive(), from != nil && !from.Alive():
 	case reason == Killed:
 		died = to.markDead(Killed)
+	case from == nil && to.parent == nil && to.state.Load()&trapping != 0:
+		// Who has no parent is told to stop by nobody.
+		to.post(ours, &stopOrder{reason})
 	default:
 		died = to.hear(from, reason)
 	}

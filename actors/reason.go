@@ -96,13 +96,18 @@ func (e *PanicError) Unwrap() error {
 	return err
 }
 
-// Stack formats the stack of the panic, innermost function first.
+// Stack formats the stack of the panic, innermost function first: the one that panicked, or the runtime's own functions on
+// its behalf.
 func (e *PanicError) Stack() string {
 	var b strings.Builder
 	frames := runtime.CallersFrames(e.pcs)
 	for {
 		f, more := frames.Next()
-		fmt.Fprintf(&b, "%s\n\t%s:%d\n", f.Function, f.File, f.Line)
+		if f.Function == "runtime.gopanic" {
+			b.Reset() // so far it was the way from the panic to the recovery
+		} else {
+			fmt.Fprintf(&b, "%s\n\t%s:%d\n", f.Function, f.File, f.Line)
+		}
 		if !more {
 			return b.String()
 		}

@@ -85,7 +85,7 @@ func (p *PID) handleOurs(m any) error {
 		}
 		return p.impl.HandleInfo(c, Down{Ref: Ref{m}, PID: m.target, Reason: m.reason})
 	case *exitSignal:
-		if m.from == p.parent {
+		if m.from != nil && m.from == p.parent {
 			return p.told(m.reason)
 		}
 		return p.impl.HandleInfo(c, Exit{PID: m.from, Reason: m.reason})
@@ -131,9 +131,10 @@ func (p *PID) end(reason error) {
 		if !returned {
 			reason = crash(recover())
 		}
+		// A log handler is foreign code too.
+		defer p.exit(reason)
+		defer p.leave()
 		p.report(reason)
-		p.leave()
-		p.exit(reason)
 	}()
 	if p.context.started && p.Alive() {
 		p.impl.Terminate(&p.context, reason)

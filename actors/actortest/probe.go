@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/shearpin/shearpin/actors"
 )
@@ -60,22 +61,53 @@ func (p *Probe) Received() []any {
 func (p *Probe) Await(t testing.TB, msg any) {
 	t.Helper()
 	Eventually(t, func() bool {
-		return slices.ContainsFunc(p.Received(), func(got any) bool { return reflect.DeepEqual(got, msg) })
+		return slices.ContainsFunc(p.Received(), func(got any) bool { return equal(got, msg) })
 	}, "awaiting", msg)
+}
+
+// Expect waits until as many messages have been recorded as there are in want, and fails the test if they are not those,
+// in that order.
+func (p *Probe) Expect(t testing.TB, want ...any) {
+	t.Helper()
+	Eventually(t, func() bool { return len(p.Received()) >= len(want) }, "expecting", want)
+	if got := p.Received(); !slices.EqualFunc(got, want, equal) {
+		t.Fatalf("recorded %v, want %v", got, want)
+	}
+}
+
+// equal compares by == where that is possible: looking into a process would be a race.
+func equal(a, b any) bool {
+	if va, vb := reflect.ValueOf(a), reflect.ValueOf(b); va.IsValid() && vb.IsValid() && va.Comparable() && vb.Comparable() {
+		return a == b
+	}
+	return reflect.DeepEqual(a, b)
 }
 
 // Do runs f in a Probe's process and returns when it has run.
 func Do(t testing.TB, pid *actors.PID, f Func) {
 	t.Helper()
-	if _, err := pid.Call(context.Background(), f); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if _, err := pid.Call(ctx, f); err != nil {
 		t.Fatalf("function in %v: %v", pid, err)
 	}
 }
 
 // Crash makes a Probe's process end with reason and returns when it is dead.
-func Crash(pid *actors.PID, reason error) {
+func Crash(t testing.TB, pid *actors.PID, reason error) {
+	t.Helper()
 	pid.Send(Func(func(*actors.Context) error { return reason }))
-	<-pid.Done()
+	AwaitDeath(t, pid)
+}
+
+// AwaitDeath returns when the process is dead.
+func AwaitDeath(t testing.TB, pid *actors.PID) {
+	t.Helper()
+	select {
+	case <-pid.Done():
+	case <-time.After(patience):
+		t.Fatalf("%v is still alive after %v", pid, patience)
+	}
 }
 
 func (p *Probe) record(msg any) {

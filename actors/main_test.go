@@ -1,0 +1,61 @@
+package actors_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/shearpin/shearpin/actors"
+	"github.com/shearpin/shearpin/actors/actortest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var errBoom = errors.New("boom")
+
+// newSystem returns a system with real time.
+func newSystem(t testing.TB) *actors.System {
+	t.Helper()
+	return actortest.NewSystem(t, actors.Options{})
+}
+
+// start starts a probe that traps exits, or not.
+func start(t testing.TB, sys *actors.System, trap bool, opts ...actors.StartOption) (*actortest.Probe, *actors.PID) {
+	t.Helper()
+	probe := &actortest.Probe{Trap: trap}
+	return probe, probe.Start(t, sys, opts...)
+}
+
+// monitor makes one probe monitor a process.
+func monitor(t testing.TB, by, target *actors.PID) (ref actors.Ref) {
+	t.Helper()
+	actortest.Do(t, by, func(c *actors.Context) error {
+		ref = c.Monitor(target)
+		return nil
+	})
+	return ref
+}
+
+// link makes one probe link to a process.
+func link(t testing.TB, by, target *actors.PID) {
+	t.Helper()
+	actortest.Do(t, by, func(c *actors.Context) error {
+		c.Link(target)
+		return nil
+	})
+}
+
+// settle returns when the probe has handled everything that was sent to it before.
+func settle(t testing.TB, pid *actors.PID) {
+	t.Helper()
+	actortest.Do(t, pid, func(*actors.Context) error { return nil })
+}
+
+// requireReason waits for a death and checks its reason.
+func requireReason(t testing.TB, pid *actors.PID, reason error) {
+	t.Helper()
+	actortest.AwaitDeath(t, pid)
+	require.ErrorIs(t, pid.Reason(), reason)
+}
