@@ -94,6 +94,9 @@ func plain[E error](code string) codec {
 		},
 		decode: func(fields json.RawMessage, _ []error) (error, error) {
 			var e E
+			if string(fields) == "null" { // would be a nil pointer
+				return nil, errWrongAnswer
+			}
 			if err := json.Unmarshal(fields, &e); err != nil {
 				return nil, err
 			}
