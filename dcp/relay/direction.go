@@ -33,6 +33,8 @@ type direction struct {
 	deadline time.Time // of reads; zero = none
 	header   bool      // the frame before was streamed, and the next may be as long: read no more than its header
 
+	splicer *splicer // nil if the sockets cannot
+
 	batch    []mcbp.Frame
 	verdicts []Verdict
 }
@@ -45,6 +47,7 @@ func newDirection(r *Relay, from Side) *direction {
 	case Producer:
 		d.src, d.table = r.cfg.Producer, r.cfg.ProducerTable.counting()
 	}
+	d.splicer = newSplicer(d)
 	return d
 }
 
@@ -52,6 +55,7 @@ func newDirection(r *Relay, from Side) *direction {
 func (d *direction) run(ctx context.Context) error {
 	d.buf = newBuffer()
 	defer d.buf.free()
+	defer d.splicer.release()
 	for need := mcbp.HeaderLen; ; {
 		err := d.fill(need)
 		if err != nil {
@@ -77,6 +81,16 @@ func (d *direction) fill(need int) error {
 // through reads n bytes of a frame and writes them to out as they come; a nil out discards them. Nothing is pending.
 func (d *direction) through(n int, out *outlet) error {
 	for n > 0 {
+		if out != nil {
+			moved, err := d.splicer.move(n)
+			n -= moved
+			if err != nil {
+				return err
+			}
+			if moved > 0 {
+				continue
+			}
+		}
 		got, err := d.read(0, n)
 		if err != nil {
 			return d.readFailure(err, true)
@@ -109,13 +123,14 @@ func (d *direction) read(need, limit int) (int, error) {
 			return 0, err
 		}
 		d.buf.shrink()
+		d.splicer.release()
 	}
 }
 
 func (d *direction) arm(now time.Time) error {
 	switch wanted := !d.buf.small(); {
-	case wanted && d.deadline.Sub(now) < quiet/2:
-		d.deadline = now.Add(quiet)
+	case wanted && d.deadline.Sub(now) < d.r.quiet/2:
+		d.deadline = now.Add(d.r.quiet)
 	case !wanted && !d.deadline.IsZero():
 		d.deadline = time.Time{}
 	default:

@@ -115,21 +115,21 @@ func (o *outlet) takeWatched(ctx context.Context) error {
 		return o.taken()
 	default:
 	}
-	timer := time.NewTimer(o.stall)
-	defer timer.Stop()
-	for accepted := o.accepted.Load(); ; {
+	ticker := time.NewTicker(o.stall / 8)
+	defer ticker.Stop()
+	accepted, waiting := o.accepted.Load(), time.Now()
+	for {
 		select {
 		case o.turn <- struct{}{}:
 			return o.taken()
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-timer.C:
-			now := o.accepted.Load()
-			if now == accepted {
-				return &Failure{Side: o.side, Err: ErrStalled}
-			}
-			accepted = now
-			timer.Reset(o.stall)
+		case <-ticker.C:
+		}
+		if now := o.accepted.Load(); now != accepted {
+			accepted, waiting = now, time.Now()
+		} else if time.Since(waiting) >= o.stall {
+			return &Failure{Side: o.side, Err: ErrStalled}
 		}
 	}
 }
@@ -175,54 +175,83 @@ const tlsRecord = 16 << 10
 
 // write writes all of b, or returns a *[Failure]. The caller holds the turn.
 func (o *outlet) write(b []byte) error {
-	now := time.Now()
-	waiting := now // since when no byte has been accepted
+	p := o.begin()
 	for len(b) > 0 {
 		piece := b
 		if o.records {
 			piece = b[:min(len(b), tlsRecord)]
 		}
-		if err := o.arm(now, waiting); err != nil {
-			return &Failure{Side: o.side, Err: err}
+		if err := p.arm(); err != nil {
+			return err
 		}
 		n, err := o.conn.Write(piece)
 		b = b[n:]
-		o.accepted.Add(uint64(n))
-		switch {
-		case err == nil && len(b) == 0:
-			return nil
-		case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
-			return &Failure{Side: o.side, Err: err}
-		}
-		now = time.Now()
-		if n > 0 && (err == nil || !o.records) {
-			waiting = now
-		} else if o.records || now.Sub(waiting) >= o.stall {
-			return &Failure{Side: o.side, Err: ErrStalled}
+		if err := p.judge(n, err); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// arm sets the deadline at which a write that is stuck returns to be judged: soon, so that acceptance of single bytes is
+// patience watches over one run of writes to an outlet: it finds out that the socket accepts nothing.
+type patience struct {
+	o            *outlet
+	now, waiting time.Time // waiting: since when no byte has been accepted
+}
+
+func (o *outlet) begin() patience {
+	now := time.Now()
+	return patience{o: o, now: now, waiting: now}
+}
+
+// arm sets the deadline at which a write that is stuck returns to be judged: soon, so that the acceptance of single bytes is
 // noticed. A TLS connection is lost when a write times out, so there one deadline for each record has to do. Setting a
 // deadline is not free; one that is still good for half of its span is left alone.
-func (o *outlet) arm(now, waiting time.Time) error {
+func (p *patience) arm() error {
+	o := p.o
 	span := o.stall / 8
-	limit := waiting.Add(o.stall)
-	if o.records {
-		limit = limit.Add(span)
-	}
-	left := o.deadline.Sub(now)
+	limit := p.waiting.Add(o.stall)
+	left := o.deadline.Sub(p.now)
 	switch {
 	case o.records && left >= o.stall:
 		return nil
-	case !o.records && left >= span/2 && !o.deadline.After(limit):
+	case o.records:
+		o.deadline = limit.Add(span)
+	case left >= span/2 && !o.deadline.After(limit):
 		return nil
+	default:
+		o.deadline = p.now.Add(span)
+		if limit.Before(o.deadline) {
+			o.deadline = limit
+		}
 	}
-	o.deadline = limit
-	if soon := now.Add(span); !o.records && soon.Before(limit) {
-		o.deadline = soon
+	if err := o.conn.SetWriteDeadline(o.deadline); err != nil {
+		return &Failure{Side: o.side, Err: err}
 	}
-	return o.conn.SetWriteDeadline(o.deadline)
+	return nil
+}
+
+// judge takes note of a write that was accepted in part or whole, and returns a *[Failure] if there must be no other.
+func (p *patience) judge(n int, err error) error {
+	p.o.accepted.Add(uint64(n))
+	switch {
+	case err == nil:
+		if p.o.records {
+			p.now = time.Now()
+			p.waiting = p.now
+		}
+		return nil
+	case !errors.Is(err, os.ErrDeadlineExceeded):
+		return &Failure{Side: p.o.side, Err: err}
+	}
+	p.now = time.Now()
+	switch {
+	case p.o.records:
+		return &Failure{Side: p.o.side, Err: ErrStalled}
+	case n > 0:
+		p.waiting = p.now
+	case p.now.Sub(p.waiting) >= p.o.stall:
+		return &Failure{Side: p.o.side, Err: ErrStalled}
+	}
+	return nil
 }

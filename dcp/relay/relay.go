@@ -75,6 +75,7 @@ type Relay struct {
 	cfg     Config
 	log     *slog.Logger
 	start   time.Time
+	quiet   time.Duration
 	outlets [2]*outlet // by the side they write to
 	meters  [2]meter   // by the side that is read
 
@@ -91,7 +92,7 @@ type Relay struct {
 // New makes a relay that is not yet running. Injections made before [Relay.Run] are written first.
 func New(cfg Config) *Relay {
 	cfg.fill()
-	r := &Relay{cfg: cfg, log: cfg.Log, start: time.Now()}
+	r := &Relay{cfg: cfg, log: cfg.Log, start: time.Now(), quiet: quiet}
 	r.outlets[Consumer] = newOutlet(Consumer, cfg.Consumer, cfg.Stall, cfg.InjectLimit)
 	r.outlets[Producer] = newOutlet(Producer, cfg.Producer, cfg.Stall, cfg.InjectLimit)
 	return r

@@ -1,6 +1,7 @@
 package relay_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"io"
@@ -22,8 +23,11 @@ const stall = 8 * time.Second
 func TestPeerThatAcceptsNothingIsStalled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := start(t, pipe, relay.Config{Stall: stall})
+		g.writeAsync(relay.Producer, noop(1))
+		g.expect(relay.Consumer, noop(1))
+		time.Sleep(stall / 30) // so that the deadline of the first write is still good for the second
 		since := time.Now()
-		g.write(relay.Producer, noop(1)) // the relay has read it, and cannot write it
+		g.write(relay.Producer, noop(2)) // the relay has read it, and cannot write it
 		f := g.failure()
 		assert.Equal(t, relay.Consumer, f.Side)
 		assert.ErrorIs(t, f, relay.ErrStalled)
@@ -103,6 +107,7 @@ func TestInjectionBehindAFrameThatNeverEndsIsAStall(t *testing.T) {
 		f := mutation(1, 1, 1<<20)
 		g.writeAsync(relay.Producer, f[:1000])
 		g.expect(relay.Consumer, f[:1000])
+		synctest.Wait()
 		since := time.Now()
 		require.NoError(t, g.relay.Inject(relay.Consumer, addStream(1)))
 		failure := g.failure()
@@ -163,6 +168,26 @@ func TestStalledPeerUnderTLS(t *testing.T) {
 		assert.ErrorIs(t, failure, relay.ErrStalled)
 		assert.GreaterOrEqual(t, time.Since(since), stall)
 		assert.LessOrEqual(t, time.Since(since), stall*9/8)
+	})
+}
+
+// One long write to a TLS connection, accepted a record at a time, takes longer than a stall and is none.
+func TestSlowPeerUnderTLS(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ends := []func(testing.TB) (net.Conn, net.Conn){tlsPipe, pipe}
+		g := start(t, func(t testing.TB) (near, far net.Conn) {
+			dial := ends[0]
+			ends = ends[1:]
+			return dial(t)
+		}, relay.Config{Stall: stall})
+		load := bytes.Repeat(noop(1), 20_000)
+		g.writeAsync(relay.Producer, load)
+		g.read(relay.Consumer, len(load)) // the buffer has grown
+		g.write(relay.Producer, load[:240_000])
+		for range 240_000 / (16 << 10) {
+			time.Sleep(stall / 2)
+			g.read(relay.Consumer, 16<<10)
+		}
 	})
 }
 
