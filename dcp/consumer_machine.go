@@ -14,8 +14,8 @@ import (
 //
 // Its state is kept per vbucket, so that no vbucket ever waits for another one:
 //
-//	none ─add→ adding ─answer→ live ─close→ closing ─both answers→ none
-//	none ─takeover→ takeover ─add answer and active acknowledged→ none
+//	none ─add→ adding ─answer→ live ─close→ closing ─both answers→ none,
+//	none ─takeover→ takeover ─add answer, active acknowledged→ none
 //
 // The rules are design §5.2's; the files consumer_ops.go (what callers ask for), consumer_frames.go (what the engines
 // answer), consumer_end.go (STREAM_END) and consumer_deadline.go hold one part each.

@@ -31,6 +31,7 @@ type script struct {
 }
 
 func newScript(t *testing.T) *script {
+	t.Helper()
 	s := &script{
 		t: t, m: newConsumerMachine(Limits{}), now: time.Unix(0, 0),
 		sent: map[relay.Side][]mcbp.Frame{}, answers: map[callID]map[uint16]error{}, seen: map[uint16]uint64{},
@@ -111,8 +112,8 @@ func (s *script) streamReq(vb uint16, n uint32) relay.Verdict {
 	})
 }
 
-func (s *script) reqAnswer(n uint32, status mcbp.Status) relay.Verdict {
-	return s.frame(relay.Producer, &mcbp.Packet{
+func (s *script) reqAnswer(n uint32, status mcbp.Status) {
+	s.frame(relay.Producer, &mcbp.Packet{
 		Magic: mcbp.MagicResponse, Opcode: mcbp.OpDCPStreamReq, Opaque: streamOpaque(n), Status: status,
 	})
 }
@@ -126,9 +127,10 @@ func (s *script) closeAnswer(from relay.Side, vb uint16, status mcbp.Status) rel
 	return s.frame(from, mcbp.Response(s.last(from, mcbp.OpDCPCloseStream, vb), status))
 }
 
-func (s *script) state(vb uint16, n uint32, state mcbp.VBucketState) relay.Verdict {
+// state is the producer's SET_VBUCKET_STATE of vbucket 3, which these tests take over.
+func (s *script) state(n uint32, state mcbp.VBucketState) relay.Verdict {
 	return s.frame(relay.Producer, &mcbp.Packet{
-		Opcode: mcbp.OpDCPSetVBucketState, VBucket: vb, Opaque: streamOpaque(n), Extras: []byte{byte(state)},
+		Opcode: mcbp.OpDCPSetVBucketState, VBucket: 3, Opaque: streamOpaque(n), Extras: []byte{byte(state)},
 	})
 }
 
@@ -423,6 +425,7 @@ func TestVBucketsDoNotWaitForEachOther(t *testing.T) {
 
 func TestTakeover(t *testing.T) {
 	begin := func(t *testing.T) (*script, callID) {
+		t.Helper()
 		s := newScript(t)
 		id := s.call(opTakeover, 3)
 		assert.Equal(t, []byte{0, 0, 0, 1}, s.last(relay.Consumer, mcbp.OpDCPAddStream, 3).Extras())
@@ -432,10 +435,10 @@ func TestTakeover(t *testing.T) {
 	t.Run("answer first", func(t *testing.T) {
 		s, id := begin(t)
 		s.addAnswer(3, mcbp.StatusSuccess)
-		assert.Equal(t, relay.Pass, s.state(3, 1, mcbp.VBucketPending))
+		assert.Equal(t, relay.Pass, s.state(1, mcbp.VBucketPending))
 		assert.Equal(t, relay.Pass, s.stateAnswer(1, mcbp.StatusSuccess))
 		s.unanswered(id)
-		s.state(3, 1, mcbp.VBucketActive)
+		s.state(1, mcbp.VBucketActive)
 		s.stateAnswer(1, mcbp.StatusSuccess)
 		s.ok(id)
 		assert.Equal(t, relay.Pass, s.end(3, 1, mcbp.EndOK))
@@ -445,9 +448,9 @@ func TestTakeover(t *testing.T) {
 	})
 	t.Run("answer last", func(t *testing.T) {
 		s, id := begin(t)
-		s.state(3, 1, mcbp.VBucketPending)
+		s.state(1, mcbp.VBucketPending)
 		s.stateAnswer(1, mcbp.StatusSuccess)
-		s.state(3, 1, mcbp.VBucketActive)
+		s.state(1, mcbp.VBucketActive)
 		s.stateAnswer(1, mcbp.StatusSuccess)
 		s.end(3, 1, mcbp.EndOK)
 		require.NoError(t, s.crash, "active is acknowledged: the end is the normal one")
@@ -464,7 +467,7 @@ func TestTakeover(t *testing.T) {
 	t.Run("end after answer and before active fails the takeover", func(t *testing.T) {
 		s, id := begin(t)
 		s.addAnswer(3, mcbp.StatusSuccess)
-		s.state(3, 1, mcbp.VBucketPending)
+		s.state(1, mcbp.VBucketPending)
 		s.end(3, 1, mcbp.EndStateChanged)
 		require.NoError(t, s.crash)
 		var ended *StreamEndedError
@@ -472,7 +475,7 @@ func TestTakeover(t *testing.T) {
 	})
 	t.Run("refused state fails the takeover", func(t *testing.T) {
 		s, id := begin(t)
-		s.state(3, 1, mcbp.VBucketPending)
+		s.state(1, mcbp.VBucketPending)
 		s.stateAnswer(1, mcbp.StatusNotMyVBucket)
 		var refused *StreamStatusError
 		s.failed(id, 3, &refused)
@@ -485,7 +488,7 @@ func TestTakeover(t *testing.T) {
 		s.call(opAdd, 4)
 		s.streamReq(4, 2)
 		s.addAnswer(3, mcbp.StatusSuccess)
-		s.state(3, 9, mcbp.VBucketActive)
+		s.state(9, mcbp.VBucketActive)
 		s.stateAnswer(9, mcbp.StatusSuccess)
 		require.NoError(t, s.crash)
 		s.unanswered(id)
@@ -512,7 +515,7 @@ func TestTakeover(t *testing.T) {
 		s.streamReq(3, 2)
 		s.end(3, 1, mcbp.EndClosed)
 		s.addAnswer(3, mcbp.StatusSuccess)
-		s.state(3, 2, mcbp.VBucketActive)
+		s.state(2, mcbp.VBucketActive)
 		s.stateAnswer(2, mcbp.StatusSuccess)
 		s.ok(id)
 	})

@@ -195,6 +195,7 @@ func (m *consumerMachine) shut(id callID, now time.Time) {
 	case phaseShutting:
 		m.shutBy = append(m.shutBy, id)
 		return
+	case phaseConnecting, phaseOpen, phaseCrashed:
 	}
 	m.shutBy = append(m.shutBy, id)
 	abandon := m.phase == phaseConnecting || len(m.adding()) > 0

@@ -129,19 +129,17 @@ func (w *world) streamOf(answer mcbp.Frame) (o mcbp.Opaque) {
 // consumerActs is the consumer's engine handling one frame.
 func (w *world) consumerActs() {
 	f := pop(&w.toConsumer)
-	answer := func(status mcbp.Status, extras []byte) {
-		p := mcbp.Response(f, status)
-		p.Extras = extras
-		w.fromConsumer = append(w.fromConsumer, p.Frame())
+	answer := func(status mcbp.Status) {
+		w.fromConsumer = append(w.fromConsumer, mcbp.Response(f, status).Frame())
 	}
 	switch f.Opcode() {
 	case mcbp.OpDCPAddStream:
 		if _, open := w.passive[f.VBucket()]; open {
-			answer(mcbp.StatusKeyExists, nil)
+			answer(mcbp.StatusKeyExists)
 			return
 		}
 		if rapid.IntRange(0, 9).Draw(w.t, "refuse") == 0 {
-			answer(mcbp.StatusNotMyVBucket, nil)
+			answer(mcbp.StatusNotMyVBucket)
 			return
 		}
 		w.counter++
@@ -172,13 +170,13 @@ func (w *world) consumerActs() {
 		}
 	case mcbp.OpDCPCloseStream:
 		if _, open := w.passive[f.VBucket()]; !open {
-			answer(mcbp.StatusStreamNotFound, nil)
+			answer(mcbp.StatusStreamNotFound)
 			return
 		}
 		delete(w.passive, f.VBucket())
-		answer(mcbp.StatusSuccess, nil)
+		answer(mcbp.StatusSuccess)
 	case mcbp.OpDCPSetVBucketState:
-		answer(mcbp.StatusSuccess, nil)
+		answer(mcbp.StatusSuccess)
 	}
 }
 

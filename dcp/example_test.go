@@ -16,27 +16,18 @@ import (
 func Example() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	nodes := map[string]kv.Endpoint{}
-	for name, state := range map[string]mcbp.VBucketState{"n0": mcbp.VBucketActive, "n1": mcbp.VBucketReplica} {
-		node, err := kvnode.Start(kvnode.Options{Name: name, User: "manager", Password: "secret"})
-		check(err)
-		defer node.Close()
-		check(node.CreateBucket("orders", 1))
-		nodes[name] = kv.Endpoint{Node: name, Addr: node.Addr(), Credentials: kv.Credentials{User: "manager", Password: "secret"}}
-		client, err := kv.Connect(ctx, nodes[name], "orders")
-		check(err)
-		defer client.Close()
-		check(client.SetVBucket(ctx, 0, state, nil))
-	}
+	n0, stop0 := startNode(ctx, "n0", mcbp.VBucketActive)
+	defer stop0()
+	n1, stop1 := startNode(ctx, "n1", mcbp.VBucketReplica)
+	defer stop1()
+	nodes := map[string]kv.Endpoint{"n0": n0, "n1": n1}
 
 	system := actors.NewSystem(actors.Options{})
-	defer system.Close(ctx)
 	manager, err := dcp.Start(ctx, dcp.Options{
 		System: system, Bucket: "orders", Consumer: "n1",
 		Endpoints: func(node string) (kv.Endpoint, bool) { e, ok := nodes[node]; return e, ok },
 	})
 	check(err)
-	defer manager.Stop(ctx)
 	check(manager.Prepare(ctx, 1))
 	check(manager.Apply(ctx, 1, "", map[uint16]string{0: "n0"}))
 
@@ -45,7 +36,22 @@ func Example() {
 	for _, link := range status.Links {
 		fmt.Println(link.Producer, link.State, link.Streams)
 	}
+	check(manager.Stop(ctx))
+	check(system.Close(ctx))
 	// Output: n0 up [0]
+}
+
+// startNode runs an embedded node that holds vbucket 0 in a state.
+func startNode(ctx context.Context, name string, state mcbp.VBucketState) (endpoint kv.Endpoint, stop func()) {
+	node, err := kvnode.Start(kvnode.Options{Name: name, User: "manager", Password: "secret"})
+	check(err)
+	check(node.CreateBucket("orders", 1))
+	endpoint = kv.Endpoint{Node: name, Addr: node.Addr(), Credentials: kv.Credentials{User: "manager", Password: "secret"}}
+	client, err := kv.Connect(ctx, endpoint, "orders")
+	check(err)
+	defer func() { check(client.Close()) }()
+	check(client.SetVBucket(ctx, 0, state, nil))
+	return endpoint, func() { check(node.Close()) }
 }
 
 func check(err error) {

@@ -74,7 +74,8 @@ func Start(ctx context.Context, opts Options) (*Manager, error) {
 		return nil, errors.New("dcp: Options.System is nil")
 	}
 	m := &Manager{opts: opts}
-	m.top, err = opts.System.Start(ctx, supervisor.New(m.spec()), actors.WithKind("supervisor"))
+	top := supervisor.New(m.spec()) //nolint:contextcheck // its children live in the supervisor's context
+	m.top, err = opts.System.Start(ctx, top, actors.WithKind("supervisor"))
 	if err != nil {
 		return nil, err
 	}

@@ -26,6 +26,7 @@ type desk struct {
 }
 
 func newDesk(t *testing.T) *desk {
+	t.Helper()
 	d := &desk{t: t, m: newManagerMachine("orders", "n9", 1, Limits{}), now: time.Unix(1000, 0), answers: map[callID]error{}}
 	require.NoError(t, d.answer(d.prepare(1)))
 	return d

@@ -25,6 +25,7 @@ type post struct {
 }
 
 func newPost(t *testing.T) *post {
+	t.Helper()
 	p := &post{
 		t: t, m: newReplicatorMachine(Link{Bucket: "orders", Producer: "n0", Consumer: "n3"}, Limits{}),
 		now: time.Unix(1, 0), answers: map[callID]answerLink{},

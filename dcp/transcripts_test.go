@@ -26,6 +26,7 @@ type recorded struct {
 }
 
 func readTranscript(t *testing.T, name string) []recorded {
+	t.Helper()
 	file, err := os.Open(filepath.Join(transcriptDir, name+".txt"))
 	require.NoError(t, err)
 	defer file.Close()
@@ -58,6 +59,7 @@ type replay struct {
 }
 
 func newReplay(t *testing.T) *replay {
+	t.Helper()
 	return &replay{
 		script: newScript(t),
 		tables: map[relay.Side]*relay.Table{relay.Consumer: relay.DefaultTable(relay.Consumer), relay.Producer: relay.DefaultTable(relay.Producer)},
@@ -151,6 +153,7 @@ func (r *replay) relayed(line recorded) {
 	table := r.tables[from]
 	verdict := relay.Pass
 	switch table.Action(f.Magic(), f.Opcode()) {
+	case relay.ActionPass:
 	case relay.ActionDrop:
 		verdict = relay.Drop
 	case relay.ActionAsk:

@@ -56,6 +56,7 @@ type pair struct {
 // newPair starts everything: all vbuckets are active on the producer and replicas on the consumer. The fault plan, if the
 // kind is not healthy, is not armed.
 func newPair(t *testing.T, kind fault.Kind, limits dcp.Limits) *pair {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	t.Cleanup(cancel)
 	p := &pair{t: t, ctx: ctx, nodes: map[string]*kvnode.Node{}, clients: map[string]*kv.Client{}, closed: make(chan struct{})}
@@ -158,9 +159,10 @@ func (p *pair) apply(vbs ...uint16) error {
 	return p.manager.Apply(p.ctx, 1, "", changes)
 }
 
-func (p *pair) write(node string, vb uint16, n int) {
+// write sets n documents of a vbucket on the producer.
+func (p *pair) write(vb uint16, n int) {
 	for i := range n {
-		_, err := p.clients[node].Set(p.ctx, vb, fmt.Sprintf("key-%d-%d", vb, i), []byte("value"), 0, 0, 0)
+		_, err := p.clients[producer].Set(p.ctx, vb, fmt.Sprintf("key-%d-%d", vb, i), []byte("value"), 0, 0, 0)
 		require.NoError(p.t, err)
 	}
 }

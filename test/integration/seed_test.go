@@ -22,9 +22,9 @@ func all() []uint16 {
 
 func TestReplicationFollowsTheActive(t *testing.T) {
 	p := newPair(t, healthy, dcp.Limits{})
-	p.write(producer, 3, 100)
+	p.write(3, 100)
 	require.NoError(t, p.apply(all()...))
-	p.write(producer, 4, 100)
+	p.write(4, 100)
 	p.requireReplicated(3)
 	p.requireReplicated(4)
 	assert.Equal(t, all(), p.streams())
@@ -36,6 +36,7 @@ func TestReplicationFollowsTheActive(t *testing.T) {
 
 // A crash answers the whole call at once, tells who watches, restarts the connections, and brings the other streams back.
 func crashes(t *testing.T, kind fault.Kind, limits dcp.Limits, child string, check func(t *testing.T, err error, record fault.Record)) {
+	t.Helper()
 	p := newPair(t, kind, limits)
 	require.NoError(t, p.apply(0, 1, 2), "before the fault")
 	p.plan.Arm()
@@ -60,7 +61,7 @@ func crashes(t *testing.T, kind fault.Kind, limits dcp.Limits, child string, che
 	p.eventually("the other streams come back", func() bool { return assert.ObjectsAreEqual([]uint16{0, 1, 2}, p.streams()) })
 	assert.Equal(t, 2, p.incarnations())
 	require.NoError(t, p.apply(10, 11, 12), "the fault is over")
-	p.write(producer, 10, 10)
+	p.write(10, 10)
 	p.requireReplicated(10)
 	assert.Len(t, p.crashes(), 1)
 }
@@ -69,6 +70,7 @@ func TestRule3EarlyStreamEnd(t *testing.T) {
 	for _, kind := range []fault.Kind{fault.EarlyStreamEnd, fault.LateAnswer} {
 		t.Run(kind.String(), func(t *testing.T) {
 			crashes(t, kind, dcp.Limits{}, "consumer connection", func(t *testing.T, err error, record fault.Record) {
+				t.Helper()
 				var end *dcp.UnexpectedStreamEnd
 				require.ErrorAs(t, err, &end)
 				assert.Equal(t, record.VB, end.VB)
@@ -82,6 +84,7 @@ func TestRule3EarlyStreamEnd(t *testing.T) {
 
 func TestRule1NoAddResponse(t *testing.T) {
 	crashes(t, fault.NoAddResponse, dcp.Limits{Add: 200 * time.Millisecond}, "consumer connection", func(t *testing.T, err error, record fault.Record) {
+		t.Helper()
 		var timeout *dcp.AddStreamTimeout
 		require.ErrorAs(t, err, &timeout)
 		assert.Contains(t, timeout.VBs, record.VB)
@@ -91,6 +94,7 @@ func TestRule1NoAddResponse(t *testing.T) {
 
 func TestRule4UnknownOpaque(t *testing.T) {
 	crashes(t, fault.UnknownOpaque, dcp.Limits{}, "consumer connection", func(t *testing.T, err error, record fault.Record) {
+		t.Helper()
 		var unknown *dcp.UnknownOpaque
 		require.ErrorAs(t, err, &unknown)
 		assert.Equal(t, record.MadeUp, unknown.Opaque)
@@ -104,6 +108,7 @@ func TestASocketClosesDuringTheSetUp(t *testing.T) {
 	} {
 		t.Run(kind.String(), func(t *testing.T) {
 			crashes(t, kind, dcp.Limits{}, child, func(t *testing.T, err error, _ fault.Record) {
+				t.Helper()
 				require.ErrorIs(t, err, dcp.ErrSocketClosed)
 				var crash *dcp.CrashError
 				require.ErrorAs(t, err, &crash)
@@ -131,7 +136,7 @@ func TestAnAddErrorIsOrdinary(t *testing.T) {
 func TestRule2AndAStaleEndDuringATakeover(t *testing.T) {
 	p := newPair(t, fault.StaleStreamEnd, dcp.Limits{})
 	require.NoError(t, p.apply(5))
-	p.write(producer, 5, 50)
+	p.write(5, 50)
 	p.plan.Arm()
 	require.NoError(t, p.manager.Takeover(p.ctx, 1, "move", 5, producer))
 	assert.EqualValues(t, 5, p.record().VB)
