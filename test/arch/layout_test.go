@@ -2,10 +2,12 @@ package arch
 
 import (
 	"bufio"
+	"go/ast"
 	"os"
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -106,4 +108,22 @@ func exists(t *testing.T, document, name string) {
 	t.Helper()
 	_, err := os.Stat(name)
 	assert.NoErrorf(t, err, "%s points at it", document)
+}
+
+// A test waits for what it wants to see. Sleeping is for virtual time only.
+func TestNoTestSleeps(t *testing.T) {
+	for _, s := range house(t) {
+		if !s.test || slices.Contains(s.imports(), "testing/synctest") {
+			continue
+		}
+		ast.Inspect(s.ast, func(n ast.Node) bool {
+			call, ok := n.(*ast.SelectorExpr)
+			if !ok || call.Sel.Name != "Sleep" {
+				return true
+			}
+			from, ok := call.X.(*ast.Ident)
+			assert.Falsef(t, ok && from.Name == "time", "%s: time.Sleep outside of testing/synctest", s.at(n))
+			return true
+		})
+	}
 }
