@@ -74,7 +74,7 @@ func Start(ctx context.Context, opts Options) (*Manager, error) {
 		return nil, errors.New("dcp: Options.System is nil")
 	}
 	m := &Manager{opts: opts}
-	top := supervisor.New(m.spec()) //nolint:contextcheck // its children live in the supervisor's context
+	top := supervisor.New(m.spec())
 	m.top, err = opts.System.Start(ctx, top, actors.WithKind("supervisor"))
 	if err != nil {
 		return nil, err
