@@ -39,8 +39,8 @@ type Endpoint struct {
 	Addr string
 	// TLS encrypts the connection; nil is plain TCP. If it has no ServerName, the host of Addr is verified.
 	TLS *tls.Config
-	// Credentials of the user. Without a user name, authentication is skipped.
-	Credentials
+	// Credentials are the user's. Without a user name, authentication is skipped.
+	Credentials Credentials
 	// AllowPlainAuth permits sending the password over a connection that is neither encrypted nor local to this machine.
 	AllowPlainAuth bool
 	// Dial makes the connection; nil is a net.Dialer.

@@ -106,7 +106,7 @@ func (h *handshake) encrypt(ctx context.Context) error {
 }
 
 func (h *handshake) authenticate(context.Context) error {
-	if h.ep.User == "" {
+	if h.ep.Credentials.User == "" {
 		return nil
 	}
 	if !h.ep.AllowPlainAuth && !private(h.conn) {
@@ -115,7 +115,7 @@ func (h *handshake) authenticate(context.Context) error {
 	_, err := h.roundTrip(&mcbp.Packet{
 		Opcode: mcbp.OpSASLAuth,
 		Key:    []byte("PLAIN"),
-		Value:  []byte("\x00" + h.ep.User + "\x00" + h.ep.Password),
+		Value:  []byte("\x00" + h.ep.Credentials.User + "\x00" + h.ep.Credentials.Password),
 	})
 	return err
 }

@@ -1,0 +1,190 @@
+package kv_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"math/big"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/shearpin/shearpin/dcp/kv"
+	"github.com/shearpin/shearpin/dcp/mcbp"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience bounds waits for things that must happen; it is never waited out when they do.
+const patience = 20 * time.Second
+
+const password = "correct-horse-battery"
+
+// reply makes the answers to one request; nil answers nothing. It may close the connection.
+type reply func(conn net.Conn, request mcbp.Frame) [][]byte
+
+// server is a node made of replies. It records the requests it has read, byte for byte.
+type server struct {
+	t       testing.TB
+	replies map[mcbp.Opcode]reply
+	wrap    func(near, far net.Conn) (client, node net.Conn) // what lies between the two ends
+
+	mu       sync.Mutex
+	requests []mcbp.Frame
+	conns    []net.Conn
+	closed   chan struct{} // one token for each connection that the client has closed
+	wg       sync.WaitGroup
+}
+
+// newServer answers the handshake as engines do, and nothing else, until told otherwise.
+func newServer(t testing.TB) *server {
+	s := &server{t: t, replies: make(map[mcbp.Opcode]reply), closed: make(chan struct{}, 100)}
+	ok := func(_ net.Conn, request mcbp.Frame) [][]byte { return answer(request, mcbp.Packet{}) }
+	s.replies[mcbp.OpSASLAuth] = ok
+	s.replies[mcbp.OpSelectBucket] = ok
+	s.replies[mcbp.OpDCPOpen] = ok
+	s.replies[mcbp.OpHello] = func(_ net.Conn, request mcbp.Frame) [][]byte {
+		return answer(request, mcbp.Packet{Value: request.Value()})
+	}
+	t.Cleanup(func() {
+		for _, c := range s.all() {
+			_ = c.Close()
+		}
+		s.wg.Wait()
+	})
+	return s
+}
+
+func (s *server) all() []net.Conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.conns
+}
+
+// answer fills p in as an answer to request.
+func answer(request mcbp.Frame, p mcbp.Packet) [][]byte {
+	p.Magic, p.Opcode, p.Opaque = mcbp.MagicResponse, request.Opcode(), request.Opaque()
+	return [][]byte{p.Frame()}
+}
+
+func status(s mcbp.Status) reply {
+	return func(_ net.Conn, request mcbp.Frame) [][]byte { return answer(request, mcbp.Packet{Status: s}) }
+}
+
+func value(v []byte) reply {
+	return func(_ net.Conn, request mcbp.Frame) [][]byte { return answer(request, mcbp.Packet{Value: v}) }
+}
+
+// stats answers STAT with keys and values in turn, and the empty one that ends them.
+func stats(pairs ...string) reply {
+	return func(_ net.Conn, request mcbp.Frame) (all [][]byte) {
+		for i := 0; i < len(pairs); i += 2 {
+			all = append(all, answer(request, mcbp.Packet{Key: []byte(pairs[i]), Value: []byte(pairs[i+1])})...)
+		}
+		return append(all, answer(request, mcbp.Packet{})...)
+	}
+}
+
+func silence(net.Conn, mcbp.Frame) [][]byte { return nil }
+
+func (s *server) endpoint() kv.Endpoint {
+	return kv.Endpoint{
+		Node: "n0", Addr: "n0.example:11210", Dial: s.dial,
+		Credentials: kv.Credentials{User: "user", Password: password},
+	}
+}
+
+func (s *server) dial(context.Context, string, string) (net.Conn, error) {
+	near, far := net.Pipe()
+	if s.wrap != nil {
+		near, far = s.wrap(near, far)
+	}
+	s.mu.Lock()
+	s.conns = append(s.conns, far)
+	s.mu.Unlock()
+	s.wg.Go(func() {
+		s.serve(far)
+		_ = far.Close()
+		s.closed <- struct{}{}
+	})
+	return near, nil
+}
+
+func (s *server) serve(conn net.Conn) {
+	for {
+		f := make(mcbp.Frame, mcbp.HeaderLen)
+		if _, err := io.ReadFull(conn, f); err != nil {
+			return
+		}
+		f = append(f, make([]byte, f.BodyLen())...)
+		if _, err := io.ReadFull(conn, f[mcbp.HeaderLen:]); err != nil {
+			return
+		}
+		s.mu.Lock()
+		s.requests = append(s.requests, f)
+		r := s.replies[f.Opcode()]
+		s.mu.Unlock()
+		if r == nil {
+			r = status(mcbp.StatusUnknownCommand)
+		}
+		if answers := r(conn, f); len(answers) > 0 {
+			if _, err := conn.Write(bytes.Join(answers, nil)); err != nil {
+				return
+			}
+		}
+	}
+}
+
+// on changes a reply, also while the server runs.
+func (s *server) on(op mcbp.Opcode, r reply) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.replies[op] = r
+}
+
+// seen returns the requests so far.
+func (s *server) seen() []mcbp.Frame {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]mcbp.Frame(nil), s.requests...)
+}
+
+func (s *server) last() mcbp.Frame {
+	all := s.seen()
+	require.NotEmpty(s.t, all)
+	return all[len(all)-1]
+}
+
+func (s *server) connect() *kv.Client {
+	c, err := kv.Connect(s.t.Context(), s.endpoint(), "orders")
+	require.NoError(s.t, err)
+	s.t.Cleanup(func() { require.NoError(s.t, c.Close()) })
+	return c
+}
+
+// certificate makes a self-signed one for a host.
+func certificate(t testing.TB, host string) (tls.Certificate, *x509.CertPool) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: []string{host}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Unix(0, 0), NotAfter: time.Now().Add(24 * time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	require.NoError(t, err)
+	cert, err := x509.ParseCertificate(der)
+	require.NoError(t, err)
+	pool := x509.NewCertPool()
+	pool.AddCert(cert)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
+}
