@@ -48,7 +48,7 @@ func (c *demoCommand) validate() error {
 	if strings.HasPrefix(c.Trace, "-") {
 		return &demo.FlagError{Flag: "--trace", Value: c.Trace, Why: "looks like a flag; if it is a file, put ./ before it"}
 	}
-	return c.Validate()
+	return c.Check()
 }
 
 // run does what args say and returns the exit status.

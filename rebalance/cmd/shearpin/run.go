@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -20,29 +21,36 @@ const overtime = 20 * time.Second
 
 // run shows one demo. args are the whole command line, for errors.
 func (c *demoCommand) run(args []string, s streams) int {
-	show := s.out
-	if c.JSON {
-		show = s.err
+	if c.Trace == "" {
+		return c.show(nil, s)
 	}
-	screen := console.New(show, isTerminal(show))
+	file, err := os.Create(c.Trace)
+	if err != nil {
+		return usageError(&demo.FlagError{Flag: "--trace", Value: c.Trace, Why: err.Error()}, args, s)
+	}
+	return c.show(file, s)
+}
+
+// show runs the demo, traced to a file if that is not nil, which it closes.
+func (c *demoCommand) show(traced io.WriteCloser, s streams) int {
+	people := s.out
+	if c.JSON {
+		people = s.err
+	}
+	screen := console.New(people, isTerminal(people))
 	handler := slog.Handler(slog.NewTextHandler(screen.Beside(s.err), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	var written *trace.Trace
-	if c.Trace != "" {
-		file, err := os.Create(c.Trace)
-		if err != nil {
-			return usageError(&demo.FlagError{Flag: "--trace", Value: c.Trace, Why: err.Error()}, args, s)
-		}
-		written = trace.New(file, time.Now())
-		handler = slog.NewMultiHandler(handler, written.Handler())
+	flush := func() error { return nil }
+	if traced != nil {
+		t := trace.New(traced, time.Now())
+		defer t.Close()
+		flush = t.Flush
+		handler = slog.NewMultiHandler(handler, t.Handler())
 	}
 
 	d := demo.New(c.Options, slog.New(handler), screen)
 	result, done := c.watch(d, screen, s)
-	if written != nil {
-		if err := written.Flush(); err != nil {
-			result.Fail(fmt.Sprintf("--trace %s: %v", c.Trace, err))
-		}
-		defer written.Close()
+	if err := flush(); err != nil {
+		result.Fail(fmt.Sprintf("--trace %s: %v", c.Trace, err))
 	}
 	if c.JSON {
 		printJSON(s.out, result)
@@ -50,7 +58,7 @@ func (c *demoCommand) run(args []string, s streams) int {
 		screen.Summary(result)
 	}
 	if done && c.Hold {
-		c.hold(d, show, s)
+		c.hold(d, people, s)
 	}
 	if result.Status != demo.StatusComplete {
 		return exitFailed
@@ -86,15 +94,18 @@ func (c *demoCommand) watch(d *demo.Demo, screen *console.Console, s streams) (r
 }
 
 // hold leaves everything up until a signal comes.
-func (c *demoCommand) hold(d *demo.Demo, show io.Writer, s streams) {
+func (c *demoCommand) hold(d *demo.Demo, people io.Writer, s streams) {
 	ctx, cancel := context.WithTimeout(context.Background(), overtime)
 	held, err := d.Held(ctx)
 	cancel()
-	if err != nil {
-		fmt.Fprintf(s.err, "shearpin: nothing to hold: %v\n", err)
-		return
+	switch {
+	case errors.Is(err, demo.ErrNotUp):
+		return // the result says why
+	case err != nil:
+		fmt.Fprintf(s.err, "shearpin: --hold: %v\n", err)
+	default:
+		printJSON(people, held)
 	}
-	printJSON(show, held)
 	<-s.signals
 	closed := make(chan error, 1)
 	go func() {

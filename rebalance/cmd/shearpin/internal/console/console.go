@@ -61,6 +61,7 @@ func (c *Console) aside(write func()) {
 // Begin starts a task.
 func (c *Console) Begin(text string, total int) demo.Task {
 	if !c.terminal || total <= 0 {
+		c.Step(fmt.Sprintf("%s: 0 of %d", text, total))
 		return &lines{console: c, text: text, total: total, next: linesEvery}
 	}
 	c.mu.Lock()

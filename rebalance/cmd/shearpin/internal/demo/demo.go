@@ -25,6 +25,7 @@ const closeLimit = 15 * time.Second
 type Demo struct {
 	opts   Options
 	log    *slog.Logger
+	expiry expiry
 	report Reporter
 
 	credentials kv.Credentials
@@ -47,8 +48,9 @@ func (e *TimeoutError) Error() string { return fmt.Sprintf("--timeout %v ran out
 
 // New prepares a run of opts, which must be valid.
 func New(opts Options, log *slog.Logger, report Reporter) *Demo {
+	expiry := newExpiry()
 	return &Demo{
-		opts: opts, log: log, report: report,
+		opts: opts, log: slog.New(slog.NewMultiHandler(log.Handler(), expiry)), expiry: expiry, report: report,
 		corpus: workload.NewCorpus(workload.NewContent(opts.Seed, opts.ValueSize), opts.Docs),
 	}
 }
@@ -61,6 +63,7 @@ func (d *Demo) Run(ctx context.Context, hold bool) *Result {
 	defer cancel()
 	seen := &observations{opts: d.opts}
 	err := d.run(limited, seen)
+	seen.acked = d.corpus.Ledger.AckedWrites()
 	if err != nil {
 		seen.err = d.explain(limited, err)
 	}
@@ -121,9 +124,7 @@ func (d *Demo) run(ctx context.Context, seen *observations) error {
 		return err
 	}
 
-	err = d.disturbed(ctx, seen)
-	seen.acked = d.corpus.Ledger.AckedWrites()
-	if err != nil {
+	if err := d.disturbed(ctx, seen); err != nil {
 		return err
 	}
 	return d.verify(ctx, seen)

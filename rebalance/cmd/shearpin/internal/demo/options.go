@@ -80,8 +80,8 @@ func Faults() []string {
 	return names
 }
 
-// Validate checks every flag alone and then their combinations. It returns nil or [FlagErrors].
-func (o *Options) Validate() error {
+// Check looks at every flag alone and then their combinations. It returns nil or [FlagErrors].
+func (o *Options) Check() error {
 	found := o.ranges()
 	if len(found) == 0 {
 		found = o.combinations()

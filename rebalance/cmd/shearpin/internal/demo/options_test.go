@@ -18,7 +18,7 @@ func defaults() Options {
 	}
 }
 
-func TestValidateAcceptsWhatCanRun(t *testing.T) {
+func TestCheckAcceptsWhatCanRun(t *testing.T) {
 	for name, change := range map[string]func(*Options){
 		"the defaults":               func(*Options) {},
 		"every fault":                func(o *Options) { o.Fault = "stale-stream-end" },
@@ -39,12 +39,12 @@ func TestValidateAcceptsWhatCanRun(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o := defaults()
 			change(&o)
-			assert.NoError(t, o.Validate())
+			assert.NoError(t, o.Check())
 		})
 	}
 }
 
-func TestValidateNamesFlagAndValue(t *testing.T) {
+func TestCheckNamesFlagAndValue(t *testing.T) {
 	for want, change := range map[string]func(*Options){
 		"--nodes 0: must be between 1 and 64":                                    func(o *Options) { o.Nodes = 0 },
 		"--nodes 65: must be between 1 and 64":                                   func(o *Options) { o.Nodes = 65 },
@@ -75,7 +75,7 @@ func TestValidateNamesFlagAndValue(t *testing.T) {
 		t.Run(want, func(t *testing.T) {
 			o := defaults()
 			change(&o)
-			err := o.Validate()
+			err := o.Check()
 			require.Error(t, err)
 			assert.True(t, strings.HasPrefix(err.Error(), want), "got %q", err)
 			var flag *FlagError
@@ -84,10 +84,10 @@ func TestValidateNamesFlagAndValue(t *testing.T) {
 	}
 }
 
-func TestValidateReportsEveryWrongFlag(t *testing.T) {
+func TestCheckReportsEveryWrongFlag(t *testing.T) {
 	o := defaults()
 	o.Nodes, o.Docs, o.Fault = 0, -1, "x"
-	err := o.Validate()
+	err := o.Check()
 	for _, flag := range []string{"--nodes 0: ", "; --docs -1: ", "; --fault x: "} {
 		assert.ErrorContains(t, err, flag)
 	}

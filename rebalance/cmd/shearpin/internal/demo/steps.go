@@ -3,6 +3,7 @@ package demo
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/shearpin/shearpin/dcp/kvnode/fault"
@@ -51,15 +52,16 @@ func (d *Demo) rebalance(ctx context.Context, seen *observations, text string) (
 		d.follow(run, text)
 	}()
 	report, err := run.Wait(ctx)
-	reported = time.Now()
-	if ctx.Err() != nil {
+	if err != nil && ctx.Err() != nil {
 		report, err = stop(ctx, run)
 	}
-	<-shown
+	reported = time.Now()
 	if err != nil {
-		return time.Time{}, err
+		return time.Time{}, err // what is shown of the run ends with the cluster
 	}
+	<-shown
 	seen.reports = append(seen.reports, report)
+	d.logAt(reported, "rebalance_reported", slog.String("rebalance_id", report.ID), slog.String("outcome", string(report.Outcome)))
 	if cause := context.Cause(ctx); cause != nil {
 		return time.Time{}, cause
 	}
@@ -111,13 +113,21 @@ func (d *Demo) faulted(seen *observations, reported time.Time) {
 	}
 	from, known := record.At, true
 	if record.Kind == fault.NoAddResponse {
-		from, known = d.watcher.expiry()
+		from, known = d.expiry.at()
 	}
 	if known {
 		abort := reported.Sub(from)
 		seen.abort = &abort
-		d.log.Info("rebalance_reported", "part", "demo", "outcome", string(seen.reports[0].Outcome), "abort_ms", float64(Milliseconds(abort)))
 	}
+}
+
+// logAt logs something that happened at a moment that was measured.
+func (d *Demo) logAt(at time.Time, event string, attrs ...slog.Attr) {
+	r := slog.NewRecord(at, slog.LevelInfo, event, 0)
+	r.AddAttrs(slog.String("part", "demo"))
+	r.AddAttrs(attrs...)
+	// A log that cannot be written is nobody's concern here; the trace reports its own failures.
+	_ = d.log.Handler().Handle(context.Background(), r)
 }
 
 // repair waits until a janitor run finds nothing left to do. It returns false if that takes too long.

@@ -1,7 +1,6 @@
 package demo
 
 import (
-	"errors"
 	"strings"
 	"sync"
 	"time"
@@ -29,7 +28,6 @@ type watcher struct {
 	restarts int
 	gaveUp   map[dcp.Link]bool
 	links    map[string]dcp.Link
-	crashes  []dcp.LinkCrashed
 	exits    []supervisor.Event
 }
 
@@ -92,10 +90,6 @@ func (w *watcher) replication(e dcp.Event) {
 		w.links[e.Name()] = e.Link
 	case dcp.LinkGaveUp:
 		w.gaveUp[e.Link] = true
-	case dcp.LinkCrashed:
-		if len(w.crashes) < maxExits {
-			w.crashes = append(w.crashes, e)
-		}
 	}
 }
 
@@ -140,19 +134,6 @@ func (w *watcher) linkOf(supervisor string) dcp.Link {
 		}
 	}
 	return dcp.Link{}
-}
-
-// expiry is when an ADD_STREAM deadline was first seen to have run out.
-func (w *watcher) expiry() (time.Time, bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, crash := range w.crashes {
-		var timeout *dcp.AddStreamTimeout
-		if errors.As(crash.Reason, &timeout) {
-			return crash.At, true
-		}
-	}
-	return time.Time{}, false
 }
 
 func (w *watcher) restartCount() int {
