@@ -107,7 +107,7 @@ func (d *Demo) run(ctx context.Context, seen *observations) error {
 	if err := d.open(ctx); err != nil {
 		return err
 	}
-	d.watcher = watch(d.cluster)
+	d.watcher = watch(d.cluster.ReplicationEvents(), d.cluster.SupervisorEvents())
 	defer d.watched(seen)
 	if err := d.cluster.CreateBucket(ctx, rebalance.BucketConfig{
 		Name: bucket, VBuckets: d.opts.VBuckets, Replicas: d.opts.Replicas,

@@ -7,7 +7,6 @@ import (
 
 	"github.com/shearpin/shearpin/actors"
 	"github.com/shearpin/shearpin/dcp"
-	"github.com/shearpin/shearpin/rebalance"
 	"github.com/shearpin/shearpin/supervisor"
 )
 
@@ -31,11 +30,11 @@ type watcher struct {
 	exits    []supervisor.Event
 }
 
-// watch subscribes to the events of c until close is called.
-func watch(c *rebalance.Cluster) *watcher {
+// watch subscribes to both buses until close is called.
+func watch(streams *actors.Bus[dcp.Event], tree *actors.Bus[supervisor.Event]) *watcher {
 	w := &watcher{
-		streams: c.ReplicationEvents().Subscribe(eventBuffer),
-		tree:    c.SupervisorEvents().Subscribe(eventBuffer),
+		streams: streams.Subscribe(eventBuffer),
+		tree:    tree.Subscribe(eventBuffer),
 		gaveUp:  make(map[dcp.Link]bool),
 		links:   make(map[string]dcp.Link),
 	}
