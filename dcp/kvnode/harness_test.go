@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -105,9 +106,9 @@ func (c *client) tryRead() (mcbp.Frame, error) {
 		if err := c.socket.SetReadDeadline(time.Now().Add(patience)); err != nil {
 			return nil, err
 		}
-		chunk := make([]byte, 64<<10)
-		n, err := c.socket.Read(chunk)
-		c.buf = append(c.buf, chunk[:n]...)
+		c.buf = slices.Grow(c.buf, 64<<10)
+		n, err := c.socket.Read(c.buf[len(c.buf):cap(c.buf)])
+		c.buf = c.buf[:len(c.buf)+n]
 		if n == 0 && err != nil {
 			return nil, err
 		}

@@ -50,19 +50,20 @@ func (r *frameReader) fill() error {
 	return err
 }
 
-// makeRoom moves the incomplete frame to the front. The buffer doubles when it is full, so that it never grows on the
-// word of a header alone, and shrinks when a large one has been emptied.
+// makeRoom sees to it that there is room behind what has been read. The buffer doubles when it is full of one frame, so
+// that it never grows on the word of a header alone, and shrinks when a large one has been emptied.
 func (r *frameReader) makeRoom() {
-	rest := r.to - r.from
+	rest := r.buf[r.from:r.to]
 	switch {
-	case rest == 0 && len(r.buf) > readBufferKeep:
+	case len(rest) == 0 && len(r.buf) > readBufferKeep:
 		r.buf = make([]byte, readBufferSize)
-	case rest == len(r.buf):
-		grown := make([]byte, 2*len(r.buf))
-		copy(grown, r.buf)
-		r.buf = grown
+	case len(rest) == len(r.buf):
+		r.buf = make([]byte, 2*len(r.buf))
+		copy(r.buf, rest)
+	case r.from > 0:
+		copy(r.buf, rest)
 	default:
-		copy(r.buf, r.buf[r.from:r.to])
+		return
 	}
-	r.from, r.to = 0, rest
+	r.from, r.to = 0, len(rest)
 }
