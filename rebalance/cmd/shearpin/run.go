@@ -42,7 +42,11 @@ func (c *demoCommand) show(traced io.WriteCloser, s streams) int {
 	flush := func() error { return nil }
 	if traced != nil {
 		t := trace.New(traced, time.Now())
-		defer t.Close()
+		defer func() {
+			if err := t.Close(); err != nil {
+				fmt.Fprintf(s.err, "shearpin: --trace %s: %v\n", c.Trace, err)
+			}
+		}()
 		flush = t.Flush
 		handler = slog.NewMultiHandler(handler, t.Handler())
 	}

@@ -2,6 +2,7 @@ package console_test
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -46,7 +47,7 @@ func TestBarIsRedrawnAndLeavesOneLine(t *testing.T) {
 	c := console.New(&out, true)
 	task := c.Begin("loading", 10)
 	task.Set(4)
-	c.Beside(&out).Write([]byte("a warning\n"))
+	fmt.Fprintln(c.Beside(&out), "a warning")
 	task.Set(10)
 	task.End()
 	c.Step("next")

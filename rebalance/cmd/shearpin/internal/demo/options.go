@@ -114,8 +114,10 @@ func (o *Options) ranges() FlagErrors {
 	within("--writers", o.Writers, 0, maxWriters)
 	if o.Fault != NoFault {
 		if _, err := fault.ParseKind(o.Fault); err != nil {
-			found = append(found, &FlagError{"--fault", o.Fault,
-				fmt.Sprintf("unknown kind; there are %s, %s", NoFault, strings.Join(Faults(), ", "))})
+			found = append(found, &FlagError{
+				"--fault", o.Fault,
+				fmt.Sprintf("unknown kind; there are %s, %s", NoFault, strings.Join(Faults(), ", ")),
+			})
 		}
 	}
 	within("--fault-vb", o.FaultVB, -1, maxVBuckets-1)

@@ -61,7 +61,7 @@ func (d *Demo) rebalance(ctx context.Context, seen *observations, text string) (
 	}
 	<-shown
 	seen.reports = append(seen.reports, report)
-	d.logAt(reported, "rebalance_reported", slog.String("rebalance_id", report.ID), slog.String("outcome", string(report.Outcome)))
+	d.logAt(ctx, reported, "rebalance_reported", slog.String("rebalance_id", report.ID), slog.String("outcome", string(report.Outcome)))
 	if cause := context.Cause(ctx); cause != nil {
 		return time.Time{}, cause
 	}
@@ -122,12 +122,12 @@ func (d *Demo) faulted(seen *observations, reported time.Time) {
 }
 
 // logAt logs something that happened at a moment that was measured.
-func (d *Demo) logAt(at time.Time, event string, attrs ...slog.Attr) {
+func (d *Demo) logAt(ctx context.Context, at time.Time, event string, attrs ...slog.Attr) {
 	r := slog.NewRecord(at, slog.LevelInfo, event, 0)
 	r.AddAttrs(slog.String("part", "demo"))
 	r.AddAttrs(attrs...)
 	// A log that cannot be written is nobody's concern here; the trace reports its own failures.
-	_ = d.log.Handler().Handle(context.Background(), r)
+	_ = d.log.Handler().Handle(ctx, r)
 }
 
 // repair waits until a janitor run finds nothing left to do. It returns false if that takes too long.

@@ -3,7 +3,6 @@ package demo
 import (
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"testing"
 	"time"
@@ -89,7 +88,7 @@ func TestExitsAreAbnormalEndsOfConnectionsSinceArmed(t *testing.T) {
 
 func TestExpiryIsWhenTheConnectionSaidSo(t *testing.T) {
 	e := newExpiry()
-	log := slog.New(slog.NewMultiHandler(slog.NewTextHandler(io.Discard, nil), e)).With("part", "connection")
+	log := slog.New(slog.NewMultiHandler(slog.DiscardHandler, e)).With("part", "connection")
 	log.Info("connection_crashed", "role", "consumer", "err", reasonOf(fault.DropConsumer))
 	log.Debug("a detail", "err", reasonOf(fault.NoAddResponse))
 	_, known := e.at()

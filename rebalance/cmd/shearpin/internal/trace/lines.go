@@ -89,7 +89,7 @@ func (l *lines) flusher() {
 		case <-l.stop:
 			return
 		case <-tick.C:
-			l.Flush()
+			_ = l.Flush() // Close returns it
 		}
 	}
 }
