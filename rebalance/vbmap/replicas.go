@@ -1,0 +1,162 @@
+package vbmap
+
+import "slices"
+
+// What one unit of flow costs when replicas are placed. Each is worth more than all cheaper ones together.
+const (
+	// Going beyond a slave's even share of its master's replicas, or giving the replica too many to a node that has
+	// an active too many.
+	replicaUneven = 1
+	// Building a copy.
+	replicaToBuild = int64(1) << 18
+	// Having one replica more than the share, rounded down; twice for the second, and so on.
+	replicaTooMany = int64(1) << 36
+	// Being in a group that has a replica of the vbucket already; twice for the group of the active.
+	replicaSameGroup = int64(1) << 53
+)
+
+// placeReplicas gives every vbucket its replicas, among the slaves of its active: apart from each other, evenly, and
+// with as few copies to build as that allows.
+func (p *plan) placeReplicas() {
+	p.replica = make([][]int, p.params.VBuckets)
+	if p.replicas == 0 {
+		return
+	}
+	n := newReplicaNet(p)
+	for _, vb := range p.shuffled() {
+		n.offer(vb)
+	}
+	n.f.run(n.source, n.sink)
+	for vb, offers := range n.offers {
+		for _, offer := range offers {
+			if n.f.used(offer.arc) > 0 {
+				p.replica[vb] = append(p.replica[vb], offer.node)
+			}
+		}
+	}
+}
+
+// replicaNet is the flow from vbuckets through pairs of master and slave to nodes.
+type replicaNet struct {
+	*plan
+	f            *flow
+	source, sink int
+	// pair is, by master and place of the slave, the vertex between.
+	pair [][]int
+	// offers is what could carry a replica, by vbucket.
+	offers [][]offer
+	// vertices counts those that are in use.
+	vertices int
+}
+
+type offer struct{ arc, node int }
+
+func newReplicaNet(p *plan) *replicaNet {
+	nodes, vbuckets := len(p.nodes), p.params.VBuckets
+	pairs, candidates := 0, 0
+	byActive := p.byActive()
+	for master, slaves := range p.slaves {
+		pairs += len(slaves)
+		candidates += len(byActive[master]) * (len(slaves) + p.replicas)
+	}
+	groupVertices := 0
+	if p.groups > 1 {
+		groupVertices = min(candidates, vbuckets*p.groups)
+	}
+	levels := p.levels()
+	n := &replicaNet{
+		plan: p, source: nodes, sink: nodes + 1, vertices: nodes + 2,
+		f:      newFlow(nodes+2+pairs+vbuckets+groupVertices, candidates+2*pairs+vbuckets+2*groupVertices+nodes*(levels+2)),
+		offers: make([][]offer, vbuckets), pair: make([][]int, nodes),
+	}
+	weights, sum := p.weights()
+	for node, actives := range byActive {
+		n.demand(node, weights[node], sum, len(actives), levels)
+	}
+	for master, slaves := range p.slaves {
+		share := 0
+		if len(slaves) > 0 {
+			share = (p.replicas*len(byActive[master]) + len(slaves) - 1) / len(slaves)
+		}
+		for _, slave := range slaves {
+			pair := n.vertex()
+			n.f.connect(pair, slave, share, 0)
+			n.f.connect(pair, slave, vbuckets, replicaUneven)
+			n.pair[master] = append(n.pair[master], pair)
+		}
+	}
+	return n
+}
+
+// levels is how many replicas beyond its share a node can get one by one; what goes beyond that is not told apart any
+// more. Only uneven groups get that far.
+func (p *plan) levels() int {
+	const spare = 64
+	share := p.replicas * p.params.VBuckets / len(p.nodes)
+	return min(p.params.VBuckets, 4*share+spare)
+}
+
+func (n *replicaNet) vertex() int {
+	n.vertices++
+	return n.vertices - 1
+}
+
+// demand says what a node may get.
+func (n *replicaNet) demand(node, weight, sum, actives, levels int) {
+	vbuckets := n.params.VBuckets
+	share := n.replicas * vbuckets * weight / sum
+	n.f.connect(node, n.sink, share, 0)
+	preference := int64(0)
+	if actives*sum > vbuckets*weight {
+		preference = replicaUneven
+	}
+	for level := range levels {
+		n.f.connect(node, n.sink, 1, int64(level+1)*replicaTooMany+preference)
+	}
+	n.f.connect(node, n.sink, vbuckets, int64(levels+1)*replicaTooMany)
+}
+
+// offer connects a vbucket with everyone who may have a replica of it.
+func (n *replicaNet) offer(vb int) {
+	master := n.active[vb]
+	here := n.vertex()
+	n.f.connect(n.source, here, n.replicas, 0)
+	through := func(int) int { return here }
+	if n.groups > 1 {
+		doors := make(map[int]int, n.groups)
+		through = func(node int) int { return n.door(here, doors, n.group[node], n.group[master]) }
+	}
+	for i, slave := range n.slaves[master] {
+		cost := replicaToBuild
+		if slices.Contains(n.held[vb], slave) {
+			cost = 0
+		}
+		n.offers[vb] = append(n.offers[vb], offer{n.f.connect(through(slave), n.pair[master][i], 1, cost), slave})
+	}
+	if n.params.MaxSlaves != NoLimit {
+		return
+	}
+	for _, node := range n.held[vb] {
+		if node != master && !slices.Contains(n.slaves[master], node) {
+			n.offers[vb] = append(n.offers[vb], offer{n.f.connect(through(node), node, 1, 0), node})
+		}
+	}
+}
+
+// door is the vertex between a vbucket and the nodes of a group: the first replica in there is free unless the active is
+// there too.
+func (n *replicaNet) door(here int, doors map[int]int, group, home int) int {
+	door, ok := doors[group]
+	if ok {
+		return door
+	}
+	door = n.vertex()
+	doors[group] = door
+	if group == home {
+		n.f.connect(here, door, n.replicas, 2*replicaSameGroup)
+		return door
+	}
+	n.f.connect(here, door, 1, 0)
+	n.f.connect(here, door, n.replicas, replicaSameGroup)
+	return door
+}
