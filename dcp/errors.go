@@ -37,6 +37,26 @@ func (e *SocketClosedError) Unwrap() error { return e.Err }
 // Is makes every way of closing one thing.
 func (e *SocketClosedError) Is(target error) bool { return target == ErrSocketClosed }
 
+// NotConnectedError answers a call whose link did not come up in time: no engine has seen it.
+type NotConnectedError struct{ Err error }
+
+func (e *NotConnectedError) Error() string { return fmt.Sprintf("not connected: %v", e.Err) }
+
+func (e *NotConnectedError) Unwrap() error { return e.Err }
+
+// UnfencedError refuses a new epoch: takeovers that failed may still be under way at the consumer's engine, because its
+// connection could not be opened again. Which node is active for these vbuckets is unknown until it has been.
+type UnfencedError struct {
+	VBs []uint16
+	Err error
+}
+
+func (e *UnfencedError) Error() string {
+	return fmt.Sprintf("takeovers not fenced: vb=%s: %v", joinVBs(e.VBs), e.Err)
+}
+
+func (e *UnfencedError) Unwrap() error { return e.Err }
+
 // LinkError says on which replication something went wrong.
 type LinkError struct {
 	Producer, Consumer string

@@ -152,7 +152,9 @@ func (m *Manager) ask(ctx context.Context, msg any) (any, error) {
 }
 
 // Prepare raises the epoch. Callers of lower epochs are answered [ErrSuperseded] at once. It returns when nothing that
-// they asked for is on the wire any more; work that does not end within Limits.Grace has its connection rebuilt. A lower
+// they asked for is on the wire any more; work that does not end within Limits.Grace has its connection rebuilt, and
+// takeovers that failed are fenced. If that cannot be done it fails with [UnfencedError]: until a later Prepare succeeds
+// nobody may set states on this node. The first Prepare also ends the connections that an earlier manager has left. A lower
 // epoch than the current one is refused with [StaleEpoch].
 func (m *Manager) Prepare(ctx context.Context, epoch uint64) error {
 	return m.call(ctx, prepareRequest{epoch: epoch})

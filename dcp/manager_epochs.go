@@ -48,17 +48,21 @@ func (m *managerMachine) prepare(id callID, epoch uint64, now time.Time) {
 		m.emit(cancelLink{key: key})
 	}
 	m.prepares = append(m.prepares, prepare{id: id, epoch: epoch, expires: now.Add(m.limits.Grace)})
+	m.fenceAll()
 	m.drained()
 }
 
-// drained answers the prepares once nothing is on the wire.
+// drained answers the prepares once nothing of an older epoch is on the wire, or can still be.
 func (m *managerMachine) drained() {
-	if len(m.prepares) == 0 || len(m.sent) > 0 || len(m.batches) > 0 {
+	if len(m.prepares) == 0 || len(m.sent) > 0 || len(m.batches) > 0 || len(m.unfenced) > 0 || m.leftovers != leftoversGone {
 		return
 	}
+	m.answerPrepares(nil)
+}
+
+func (m *managerMachine) answerPrepares(err error) {
 	for _, p := range m.prepares {
-		var err error
-		if p.epoch < m.epoch {
+		if err == nil && p.epoch < m.epoch {
 			err = &StaleEpoch{Got: p.epoch, Current: m.epoch}
 		}
 		m.emit(answerManager{call: p.id, err: err})

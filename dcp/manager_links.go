@@ -61,6 +61,7 @@ func (m *managerMachine) linkIsUp(key linkKey, incarnation uint64, now time.Time
 		return
 	}
 	l.phase, l.incarnation, l.lastErr, l.giveUps = linkUp, incarnation, nil, 0
+	m.opened(key, incarnation)
 	m.reconcile(now)
 }
 
@@ -93,6 +94,7 @@ func (m *managerMachine) linkGone(key linkKey, reason error, now time.Time) {
 	l.retryAt = now.Add(pause(l.giveUps, firstLinkRetry))
 	l.giveUps++
 	l.incarnation = 0
+	m.forgetIncarnations(key)
 	m.lostStreams(key)
 	if !m.needed(key) {
 		delete(m.links, key)
@@ -195,6 +197,11 @@ func (m *managerMachine) needed(key linkKey) bool {
 			return true
 		}
 		if r.work != nil && m.key(r.work.producer, r.vb) == key {
+			return true
+		}
+	}
+	for _, u := range m.unfenced {
+		if u.key == key {
 			return true
 		}
 	}

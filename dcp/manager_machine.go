@@ -24,6 +24,10 @@ type managerMachine struct {
 	links    map[linkKey]*linkState
 	calls    map[callID]*applyCall
 	prepares []prepare
+	// unfenced are the takeovers that failed while they may have been under way; leftovers says that connections of an
+	// earlier manager may be.
+	unfenced  map[uint16]unfenced
+	leftovers leftovers
 	// batches collect, during one event, the operations for each link; sent are those on their way.
 	batches map[linkKey]*batch
 	sent    map[callID]*batch
@@ -108,6 +112,13 @@ type (
 	cancelLink struct{ key linkKey }
 	// resetLink rebuilds the link's connections, because a call of an older epoch does not end.
 	resetLink struct{ key linkKey }
+	// fenceTakeover is answered by takeoverFenced.
+	fenceTakeover struct {
+		key   linkKey
+		after uint64
+	}
+	// nukeLeftovers ends what connections of an earlier manager the consumer's engine has; it is answered by nuked.
+	nukeLeftovers struct{}
 	// answerManager answers a request.
 	answerManager struct {
 		call callID
@@ -120,6 +131,8 @@ func (stopLink) managerEffect()      {}
 func (callLink) managerEffect()      {}
 func (cancelLink) managerEffect()    {}
 func (resetLink) managerEffect()     {}
+func (fenceTakeover) managerEffect() {}
+func (nukeLeftovers) managerEffect() {}
 func (answerManager) managerEffect() {}
 
 func newManagerMachine(bucket, consumer string, conns int, limits Limits) *managerMachine {
@@ -130,6 +143,7 @@ func newManagerMachine(bucket, consumer string, conns int, limits Limits) *manag
 		calls:    map[callID]*applyCall{},
 		batches:  map[linkKey]*batch{},
 		sent:     map[callID]*batch{},
+		unfenced: map[uint16]unfenced{},
 	}
 }
 

@@ -23,12 +23,21 @@ type desk struct {
 	stopped []linkKey
 	reset   []linkKey
 	cancels []linkKey
+	fences  []fenceTakeover
+	// incarnation is that of the connections that get the calls.
+	incarnation uint64
+	nukes       int
 }
 
 func newDesk(t *testing.T) *desk {
 	t.Helper()
-	d := &desk{t: t, m: newManagerMachine("orders", "n9", 1, Limits{}), now: time.Unix(1000, 0), answers: map[callID]error{}}
-	require.NoError(t, d.answer(d.prepare(1)))
+	d := &desk{t: t, m: newManagerMachine("orders", "n9", 1, Limits{}), now: time.Unix(1000, 0), incarnation: 1, answers: map[callID]error{}}
+	first := d.prepare(1)
+	require.NotContains(t, d.answers, first, "an earlier manager's connections come first")
+	require.Equal(t, 1, d.nukes)
+	d.m.nuked(nil)
+	d.perform()
+	require.NoError(t, d.answer(first))
 	return d
 }
 
@@ -43,6 +52,10 @@ func (d *desk) perform() {
 			d.sent = append(d.sent, e)
 		case cancelLink:
 			d.cancels = append(d.cancels, e.key)
+		case fenceTakeover:
+			d.fences = append(d.fences, e)
+		case nukeLeftovers:
+			d.nukes++
 		case resetLink:
 			d.reset = append(d.reset, e.key)
 		case answerManager:
@@ -73,7 +86,7 @@ func (d *desk) linkAnswer(errs map[uint16]error, err error) callLink {
 	require.NotEmpty(d.t, d.sent)
 	call := d.sent[0]
 	d.sent = d.sent[1:]
-	d.m.linkAnswered(call.id, errs, err, d.now)
+	d.m.linkAnswered(call.id, errs, err, d.incarnation, d.now)
 	d.perform()
 	return call
 }

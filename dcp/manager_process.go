@@ -148,6 +148,10 @@ func (p *managerProcess) HandleInfo(c *actors.Context, msg any) error {
 		p.stopped(c, msg)
 	case fenceDone:
 		answerFence(msg.from, msg.err)
+	case takeoverFenced:
+		p.machine.takeoverFenced(msg.key, msg.after, msg.err)
+	case leftoversNuked:
+		p.machine.nuked(msg.err)
 	default:
 		return fmt.Errorf("replication manager: unexpected message %T", msg)
 	}
@@ -174,11 +178,15 @@ func (p *managerProcess) answered(msg actors.Response, now time.Time) {
 		reply, ok := msg.Value.(linkReply)
 		err := reply.err
 		if msg.Err != nil {
+			// The replicator died with the call: nobody knows how far it came.
 			err = p.machine.linkOf(tag.key).wrap(msg.Err)
+			reply.incarnation = p.machine.lastIncarnation(tag.key)
 		} else if !ok {
 			err = fmt.Errorf("replicator answered with %T", msg.Value)
 		}
-		p.machine.linkAnswered(tag.id, reply.errs, err, now)
+		p.machine.linkAnswered(tag.id, reply.errs, err, reply.incarnation, now)
+	case fenceTakeover:
+		p.machine.takeoverFenced(tag.key, tag.after, msg.Err)
 	case fenceTag:
 		err := msg.Err
 		if reply, ok := msg.Value.(linkReply); ok && err == nil {
@@ -214,6 +222,10 @@ func (p *managerProcess) perform(c *actors.Context) error {
 				p.cancelLink(c, e.key)
 			case resetLink:
 				p.resetLink(c, e.key)
+			case fenceTakeover:
+				p.fenceTakeover(c, e)
+			case nukeLeftovers:
+				p.nukeLeftovers(c)
 			case answerManager:
 				from := p.callers[e.call]
 				delete(p.callers, e.call)
@@ -262,7 +274,7 @@ func (p *managerProcess) callLink(c *actors.Context, call callLink) {
 	switch {
 	case !ok:
 		err := p.machine.linkOf(call.key).wrap(errors.New("link did not start"))
-		p.machine.linkAnswered(call.id, nil, err, c.Clock().Now())
+		p.machine.linkAnswered(call.id, nil, err, 0, c.Clock().Now())
 	case l.stopping:
 		l.held = append(l.held, call)
 	default:

@@ -133,8 +133,9 @@ func (m *managerMachine) batch(key linkKey, w *work, changes ...streamChange) {
 	b.works = append(b.works, w)
 }
 
-// linkAnswered takes a replicator's answer: err for the whole call, errs for single vbuckets.
-func (m *managerMachine) linkAnswered(id callID, errs map[uint16]error, err error, now time.Time) {
+// linkAnswered takes a replicator's answer: err for the whole call, errs for single vbuckets. The incarnation is that of
+// the connections that were told of the call, 0 if none were.
+func (m *managerMachine) linkAnswered(id callID, errs map[uint16]error, err error, incarnation uint64, now time.Time) {
 	b, ok := m.sent[id]
 	if !ok {
 		return
@@ -144,6 +145,9 @@ func (m *managerMachine) linkAnswered(id callID, errs map[uint16]error, err erro
 		failed := err
 		if failed == nil {
 			failed = errs[w.replica.vb]
+		}
+		if w.kind == workTakeover && !w.closing && failed != nil {
+			m.takeoverFailed(w.replica.vb, b.key, failed, incarnation)
 		}
 		m.moved(w, b.key, failed, now)
 	}

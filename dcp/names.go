@@ -9,6 +9,8 @@ import (
 )
 
 const (
+	// namePrefix is how engines know a replication.
+	namePrefix = "replication:"
 	// keptNodeName and keptBucketName are what a shortened connection name keeps of its parts.
 	keptNodeName   = 35
 	keptBucketName = 60
@@ -22,14 +24,14 @@ func ConnectionName(producer, consumer, bucket string, conn int) string {
 	if conn > 0 {
 		suffix = fmt.Sprintf("/%d", conn)
 	}
-	name := "replication:" + producer + "->" + consumer + ":" + bucket + suffix
+	name := namePrefix + producer + "->" + consumer + ":" + bucket + suffix
 	if len(name) <= mcbp.MaxConnectionNameLen {
 		return name
 	}
 	common := commonPrefix(producer, consumer)
 	// The hash only keeps shortened names apart; it protects nothing.
 	hash := sha1.Sum([]byte(name))
-	return "replication:" + shortNode(producer, common) + "->" + shortNode(consumer, common) + ":" +
+	return namePrefix + shortNode(producer, common) + "->" + shortNode(consumer, common) + ":" +
 		bucket[:min(len(bucket), keptBucketName)] + ":" + base64.StdEncoding.EncodeToString(hash[:])
 }
 

@@ -35,9 +35,13 @@ type (
 	linkReply   struct {
 		errs map[uint16]error
 		err  error
+		// incarnation is that of the connections that were told of the request, 0 if none were.
+		incarnation uint64
 	}
-	// fenceRequest is answered when the consumer has been opened again.
+	// fenceRequest is answered when the consumer has been opened again; fenceAfter when an incarnation later than that one
+	// has been.
 	fenceRequest struct{}
+	fenceAfter   struct{ incarnation uint64 }
 	// shutRequest is the planned stop; the answer is an error or nil.
 	shutRequest struct{ limit time.Duration }
 	// cancelRequest answers the calls that wait for a connection.
@@ -70,6 +74,8 @@ func (r *replicator) HandleCall(c *actors.Context, from actors.From, msg any) er
 		r.machine.request(r.caller(from), msg.changes, c.Clock().Now())
 	case fenceRequest:
 		r.machine.fence(r.caller(from))
+	case fenceAfter:
+		r.machine.fenceAfter(r.caller(from), msg.incarnation)
 	case shutRequest:
 		r.machine.beginShut()
 		r.shutConsumer(c, from, msg.limit)
@@ -160,7 +166,7 @@ func (r *replicator) perform(c *actors.Context) error {
 		case answerLink:
 			from := r.callers[e.call]
 			delete(r.callers, e.call)
-			from.Reply(linkReply{errs: e.errs, err: e.err})
+			from.Reply(linkReply{errs: e.errs, err: e.err, incarnation: e.incarnation})
 		case publishLink:
 			r.publish(c, e.event)
 		case closeLink:

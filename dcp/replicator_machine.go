@@ -2,7 +2,6 @@ package dcp
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -55,10 +54,12 @@ type linkEffect interface{ linkEffect() }
 type (
 	joinSockets struct{ consumer, producer *actors.PID }
 	forwardCall struct{ call *linkCall }
-	answerLink  struct {
-		call callID
-		errs map[uint16]error
-		err  error
+	// answerLink answers a call. The incarnation is that of the connections it was handed to, 0 if to none.
+	answerLink struct {
+		call        callID
+		errs        map[uint16]error
+		err         error
+		incarnation uint64
 	}
 	publishLink struct{ event Event }
 	closeLink   struct{ reason error }
@@ -164,7 +165,7 @@ func (m *replicatorMachine) answered(id callID, errs map[uint16]error) {
 	for vb, err := range errs {
 		errs[vb] = m.link.wrap(err)
 	}
-	m.emit(answerLink{call: id, errs: errs})
+	m.emit(answerLink{call: id, errs: errs, incarnation: m.incarnation})
 }
 
 // down is the death of a connection process. The first abnormal reason is the true cause: the supervisor takes the
@@ -187,7 +188,7 @@ func (m *replicatorMachine) down(role string, pid *actors.PID, reason error, now
 	for _, call := range m.sortedCalls() {
 		if call.forwarded {
 			delete(m.calls, call.id)
-			m.emit(answerLink{call: call.id, err: m.link.wrap(reason)})
+			m.emit(answerLink{call: call.id, err: m.link.wrap(reason), incarnation: m.incarnation})
 		}
 	}
 	if planned || errors.Is(reason, ErrFenced) {
@@ -208,17 +209,27 @@ func (m *replicatorMachine) cancelWaiting(err error) {
 	}
 }
 
-// fence closes the consumer connection, if there is one, and is answered when it has been opened again: the engine has
-// then ended every stream of the old one.
+// fence closes the consumer connection, if it is open, and is answered when it has been opened again: the engine has then
+// ended every stream of the old one.
 func (m *replicatorMachine) fence(id callID) {
 	after := m.incarnation
-	if m.consumer.pid == nil || !m.consumer.open {
+	if !m.consumer.open {
 		// The next OPEN, of the incarnation that is connecting or the one after, is the fence.
-		after = m.incarnation - min(m.incarnation, 1)
-	} else {
+		after -= min(after, 1)
+	}
+	m.fenceAfter(id, after)
+}
+
+// fenceAfter is fence for the streams of an incarnation: it is answered once a later one has been opened.
+func (m *replicatorMachine) fenceAfter(id callID, incarnation uint64) {
+	m.fences = append(m.fences, fence{id: id, after: incarnation})
+	switch {
+	case !m.consumer.open:
+	case m.incarnation > incarnation:
+		m.answerFences()
+	default:
 		m.emit(closeLink{reason: ErrFenced})
 	}
-	m.fences = append(m.fences, fence{id: id, after: after})
 }
 
 // beginShut refuses every later call; those that wait are answered.
@@ -244,9 +255,9 @@ func (m *replicatorMachine) tick(now time.Time) {
 			continue
 		}
 		delete(m.calls, call.id)
-		err := fmt.Errorf("not connected: %w", ErrDeadline)
+		err := &NotConnectedError{Err: ErrDeadline}
 		if m.refused != nil {
-			err = fmt.Errorf("not connected: %w", m.refused)
+			err.Err = m.refused
 		}
 		m.emit(answerLink{call: call.id, err: m.link.wrap(err)})
 	}

@@ -228,3 +228,29 @@ func TestCancelAnswersOnlyWhatNoEngineHasSeen(t *testing.T) {
 	p.perform()
 	assert.NotContains(t, p.answers, callID(2))
 }
+
+func TestFenceAfterAnIncarnation(t *testing.T) {
+	t.Run("that is open closes it", func(t *testing.T) {
+		p := newPost(t)
+		p.open()
+		p.m.fenceAfter(9, 1)
+		p.perform()
+		assert.Equal(t, []error{ErrFenced}, p.closed)
+		assert.NotContains(t, p.answers, callID(9))
+	})
+	t.Run("that a later open one has followed is answered at once", func(t *testing.T) {
+		p := newPost(t)
+		p.open()
+		p.down(RoleConsumer, ErrSocketClosed)
+		p.restart()
+		p.m.fenceAfter(8, 1)
+		p.perform()
+		assert.NotContains(t, p.answers, callID(8), "not open yet")
+		p.open()
+		require.Contains(t, p.answers, callID(8))
+		p.m.fenceAfter(9, 1)
+		p.perform()
+		require.Contains(t, p.answers, callID(9))
+		assert.Empty(t, p.closed)
+	})
+}

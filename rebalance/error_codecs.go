@@ -57,6 +57,10 @@ func codecs() []codec {
 			func(role string, cause error) error { return &dcp.CrashError{Role: role, Err: cause} }),
 		layer("socket", func(*dcp.SocketClosedError, *struct{}) {},
 			func(_ struct{}, cause error) error { return &dcp.SocketClosedError{Err: cause} }),
+		layer("not_connected", func(*dcp.NotConnectedError, *struct{}) {},
+			func(_ struct{}, cause error) error { return &dcp.NotConnectedError{Err: cause} }),
+		layer("unfenced", func(e *dcp.UnfencedError, vbs *[]uint16) { *vbs = e.VBs },
+			func(vbs []uint16, cause error) error { return &dcp.UnfencedError{VBs: vbs, Err: cause} }),
 		layer("connect", func(e *kv.ConnectError, f *connectFields) { *f = connectFields{e.Node, e.Addr, e.Step} },
 			func(f connectFields, cause error) error {
 				return &kv.ConnectError{Node: f.Node, Addr: f.Addr, Step: f.Step, Err: cause}

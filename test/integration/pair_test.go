@@ -47,10 +47,9 @@ type pair struct {
 	manager *dcp.Manager
 	system  *actors.System
 
-	mu     sync.Mutex
-	exits  []supervisor.Event
-	news   []dcp.Event
-	closed chan struct{}
+	mu    sync.Mutex
+	exits []supervisor.Event
+	news  []dcp.Event
 }
 
 // newPair starts everything: all vbuckets are active on the producer and replicas on the consumer. The fault plan, if the
@@ -59,7 +58,7 @@ func newPair(t *testing.T, kind fault.Kind, limits dcp.Limits) *pair {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	t.Cleanup(cancel)
-	p := &pair{t: t, ctx: ctx, nodes: map[string]*kvnode.Node{}, clients: map[string]*kv.Client{}, closed: make(chan struct{})}
+	p := &pair{t: t, ctx: ctx, nodes: map[string]*kvnode.Node{}, clients: map[string]*kv.Client{}}
 	if kind != healthy {
 		p.plan = fault.New(fault.Options{Kind: kind, VB: fault.AnyVBucket})
 	}
@@ -94,7 +93,7 @@ func (p *pair) startManager(limits dcp.Limits) {
 	p.system = actors.NewSystem(actors.Options{Logger: slog.New(slog.DiscardHandler)})
 	events, tree := actors.NewBus[dcp.Event](), actors.NewBus[supervisor.Event]()
 	news, exits := events.Subscribe(1024), tree.Subscribe(1024)
-	done := make(chan struct{})
+	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
 		for {
@@ -107,7 +106,7 @@ func (p *pair) startManager(limits dcp.Limits) {
 				p.mu.Lock()
 				p.exits = append(p.exits, e)
 				p.mu.Unlock()
-			case <-p.closed:
+			case <-stop:
 				return
 			}
 		}
@@ -130,7 +129,7 @@ func (p *pair) startManager(limits dcp.Limits) {
 		require.NoError(p.t, p.system.Close(ctx))
 		news.Close()
 		exits.Close()
-		close(p.closed)
+		close(stop)
 		<-done
 	})
 	require.NoError(p.t, m.Prepare(p.ctx, 1))

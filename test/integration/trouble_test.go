@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shearpin/shearpin/dcp"
+	"github.com/shearpin/shearpin/dcp/kv"
 	"github.com/shearpin/shearpin/dcp/kvnode/fault"
 	"github.com/shearpin/shearpin/dcp/mcbp"
 )
@@ -94,4 +95,26 @@ func TestANewEpochOvertakesAnAddThatIsNeverAnswered(t *testing.T) {
 	require.NoError(t, p.manager.Prepare(p.ctx, 2))
 	require.ErrorIs(t, <-done, dcp.ErrSuperseded)
 	require.NoError(t, p.manager.Apply(p.ctx, 2, "", map[uint16]string{1: producer}))
+}
+
+func TestATakeoverThatFailedIsFencedBeforeTheNextEpoch(t *testing.T) {
+	p := newPair(t, healthy, dcp.Limits{Join: 300 * time.Millisecond})
+	require.NoError(t, p.apply(5))
+	require.NoError(t, p.nodes[producer].Close())
+	require.Error(t, p.manager.Takeover(p.ctx, 1, "move", 5, producer))
+	require.NoError(t, p.manager.Prepare(p.ctx, 2), "the consumer's OPEN is enough; the producer may stay down")
+	info, err := p.clients[consumer].VBuckets(p.ctx)
+	require.NoError(t, err)
+	assert.Equal(t, mcbp.VBucketReplica, info[5].State)
+}
+
+func TestTheFirstEpochEndsWhatAnEarlierManagerLeft(t *testing.T) {
+	p := newPair(t, healthy, dcp.Limits{})
+	name := dcp.ConnectionName("n7", consumer, bucket, 0)
+	conn, err := kv.OpenDCP(p.ctx, p.endpoint(consumer), kv.DCPOpen{Bucket: bucket, Name: name, Role: kv.Consumer, ConsumerName: consumer})
+	require.NoError(t, err)
+	defer conn.Close()
+	p.startManager(dcp.Limits{})
+	_, err = conn.Read(make([]byte, 1))
+	require.Error(t, err, "the engine has closed it")
 }

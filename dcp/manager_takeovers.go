@@ -1,0 +1,127 @@
+package dcp
+
+import (
+	"errors"
+	"maps"
+	"slices"
+
+	"github.com/shearpin/shearpin/dcp/mcbp"
+)
+
+// A takeover cannot be cancelled, only fenced (design §6). When one fails, the state change that makes the consumer active
+// may already be in its socket, so which node is active is unknown until the engine has answered a new OPEN under the same
+// name: it has then ended the old connection's streams. No epoch is prepared before that. The same holds for whatever
+// connections an earlier manager of this node has left at the engine.
+
+// unfenced is a takeover that failed, on connections of that incarnation.
+type unfenced struct {
+	key   linkKey
+	after uint64
+	asked bool
+}
+
+// leftovers says what is known of an earlier manager's connections.
+type leftovers uint8
+
+const (
+	leftoversUnknown leftovers = iota
+	leftoversAsked
+	leftoversGone
+)
+
+// takeoverFailed remembers a takeover that an engine may have been told of.
+func (m *managerMachine) takeoverFailed(vb uint16, key linkKey, err error, incarnation uint64) {
+	if incarnation == 0 || refusedBeforehand(err) {
+		return
+	}
+	m.unfenced[vb] = unfenced{key: key, after: incarnation}
+	if len(m.prepares) > 0 {
+		m.fenceAll()
+	}
+}
+
+// refusedBeforehand reports whether a takeover ended before its stream began: nothing of it is under way.
+func refusedBeforehand(err error) bool {
+	var refused *StreamStatusError
+	if errors.As(err, &refused) {
+		return refused.Op == mcbp.OpDCPAddStream || refused.Op == mcbp.OpDCPCloseStream
+	}
+	return errors.Is(err, ErrStreamOpen)
+}
+
+// fenceAll begins what has to be done before an epoch can be prepared.
+func (m *managerMachine) fenceAll() {
+	if m.leftovers == leftoversUnknown {
+		m.leftovers = leftoversAsked
+		m.emit(nukeLeftovers{})
+	}
+	for _, vb := range slices.Sorted(maps.Keys(m.unfenced)) {
+		if u := m.unfenced[vb]; !u.asked {
+			u.asked = true
+			m.unfenced[vb] = u
+			m.emit(fenceTakeover{key: u.key, after: u.after})
+		}
+	}
+}
+
+// takeoverFenced is the outcome of a fence: the consumer has been opened again after that incarnation, or could not be.
+func (m *managerMachine) takeoverFenced(key linkKey, after uint64, err error) {
+	var vbs []uint16
+	for vb, u := range m.unfenced {
+		if u.key != key || u.after > after {
+			continue
+		}
+		if err == nil {
+			delete(m.unfenced, vb)
+			continue
+		}
+		u.asked = false
+		m.unfenced[vb] = u
+		vbs = append(vbs, vb)
+	}
+	if len(vbs) > 0 {
+		slices.Sort(vbs)
+		m.answerPrepares(&UnfencedError{VBs: vbs, Err: err})
+		return
+	}
+	m.drained()
+}
+
+// opened says that the link's consumer connection of that incarnation is open; it fences what earlier ones had under way.
+func (m *managerMachine) opened(key linkKey, incarnation uint64) {
+	for _, u := range m.unfenced {
+		if u.key == key && u.after < incarnation {
+			m.takeoverFenced(key, incarnation-1, nil)
+			return
+		}
+	}
+}
+
+// forgetIncarnations is for a link that is started anew, whose incarnations count from 1 again: any of them fences.
+func (m *managerMachine) forgetIncarnations(key linkKey) {
+	for vb, u := range m.unfenced {
+		if u.key == key {
+			u.after = 0
+			m.unfenced[vb] = u
+		}
+	}
+}
+
+// lastIncarnation is the newest of a link's that may have been told of a call, at least 1.
+func (m *managerMachine) lastIncarnation(key linkKey) uint64 {
+	if l, ok := m.links[key]; ok {
+		return max(l.incarnation, 1)
+	}
+	return 1
+}
+
+// nuked is the outcome of nukeLeftovers.
+func (m *managerMachine) nuked(err error) {
+	if err != nil {
+		m.leftovers = leftoversUnknown
+		m.answerPrepares(err)
+		return
+	}
+	m.leftovers = leftoversGone
+	m.drained()
+}
