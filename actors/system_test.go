@@ -1,0 +1,291 @@
+package actors_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shearpin/shearpin/actors"
+	"github.com/shearpin/shearpin/actors/actortest"
+)
+
+// Close leaves nothing: processes, their goroutines, their timers, links between them, a full mailbox, a waiting caller.
+func TestClose(t *testing.T) {
+	actortest.NoLeaks(t)
+	clock := actortest.NewClock(time.Unix(0, 0))
+	sys := actors.NewSystem(actors.Options{Clock: clock})
+	keeper := &keeper{froms: make(chan actors.From, 20)}
+	callee, err := sys.Start(t.Context(), keeper)
+	require.NoError(t, err)
+	var pids []*actors.PID
+	for i := range 10 {
+		_, pid := start(t, sys, true, actors.WithName(fmt.Sprint(i)))
+		pids = append(pids, pid)
+		actortest.Do(t, pid, func(c *actors.Context) error {
+			c.Link(callee)
+			c.Link(pids[0])
+			c.Monitor(callee)
+			c.SendAfter(time.Hour, "x")
+			c.Request(callee, time.Hour, "x", "x")
+			c.Go(func(ctx context.Context) any { <-ctx.Done(); return "x" })
+			_, err := c.StartLink(actortest.NewProbe())
+			return err
+		})
+	}
+	waiting := make(chan error, 1)
+	go func() {
+		_, err := callee.Call(context.Background(), "x")
+		waiting <- err
+	}()
+	release := stuck(pids[3], nothing)
+	for range 1000 {
+		pids[3].Send("x")
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errBoom)
+	require.ErrorIs(t, sys.Close(ctx), errBoom)
+	release()
+	require.NoError(t, sys.Close(t.Context()))
+	require.ErrorIs(t, <-waiting, actors.Killed)
+	require.Empty(t, sys.Processes())
+	require.Zero(t, sys.Lingering())
+	require.Zero(t, clock.Pending())
+	for i, pid := range pids {
+		require.ErrorIs(t, pid.Reason(), actors.Killed)
+		require.Nil(t, sys.Whereis(fmt.Sprint(i)))
+	}
+}
+
+// Starts that race with Close either fail or are undone by it.
+func TestCloseWhileStarting(t *testing.T) {
+	for range 50 {
+		sys := actors.NewSystem(actors.Options{})
+		ended := make(chan error, 1)
+		go func() {
+			for {
+				if _, err := sys.Start(context.Background(), actortest.NewProbe()); err != nil {
+					ended <- err
+					return
+				}
+			}
+		}()
+		require.NoError(t, sys.Close(t.Context()))
+		<-ended
+		require.Empty(t, sys.Processes())
+	}
+}
+
+// An idle process has no goroutine.
+func TestIdleProcessesHaveNoGoroutine(t *testing.T) {
+	sys := newSystem(t)
+	before := runtime.NumGoroutine()
+	for range 1000 {
+		_, err := sys.Start(t.Context(), actortest.NewProbe())
+		require.NoError(t, err)
+	}
+	actortest.Eventually(t, func() bool { return runtime.NumGoroutine() <= before+1 })
+}
+
+// An idle process gives back the memory of its fullest moment (in Proto.Actor's mailbox it stays for good).
+func TestIdleProcessKeepsNoBurst(t *testing.T) {
+	sys := newSystem(t)
+	pid, err := sys.Start(t.Context(), &callbacks{told: make(chan error, 1)})
+	require.NoError(t, err)
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	for range 200_000 {
+		pid.Send("x")
+	}
+	actortest.Eventually(t, func() bool { return pid.MailboxLen() == 0 })
+	actortest.Eventually(t, func() bool { return heap() < before+1<<20 })
+}
+
+// Inside a bubble time is virtual, and a system whose processes are idle is idle.
+func TestSynctest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sys := actors.NewSystem(actors.Options{})
+		probe, pid := start(t, sys, false)
+		begin := time.Now()
+		actortest.Do(t, pid, func(c *actors.Context) error {
+			c.SendAfter(24*time.Hour, "tomorrow")
+			c.Go(func(ctx context.Context) any {
+				<-ctx.Done()
+				return nil
+			})
+			return nil
+		})
+		synctest.Wait()
+		require.Empty(t, probe.Received())
+		<-time.After(24*time.Hour + time.Second)
+		probe.Expect(t, "tomorrow")
+		require.Equal(t, 24*time.Hour+time.Second, time.Since(begin))
+		require.NoError(t, sys.Close(t.Context()))
+	})
+}
+
+// queueing is a dispatcher that runs one mailbox at a time, when it is told to.
+type queueing struct{ fns []func() }
+
+func (q *queueing) Schedule(fn func()) { q.fns = append(q.fns, fn) }
+func (*queueing) Throughput() int      { return 1 }
+
+func TestInjectedDispatcher(t *testing.T) {
+	q := &queueing{}
+	sys := actors.NewSystem(actors.Options{Dispatcher: q})
+	runAll := func() {
+		for len(q.fns) > 0 {
+			fn := q.fns[0]
+			q.fns = q.fns[1:]
+			fn()
+		}
+	}
+	probe := &actortest.Probe{}
+	started := make(chan *actors.PID)
+	go func() {
+		pid, err := sys.Start(t.Context(), probe, actors.WithName("x"))
+		assert.NoError(t, err)
+		started <- pid
+	}()
+	actortest.Eventually(t, func() bool { return sys.Whereis("x") != nil })
+	runAll()
+	pid := <-started
+	pid.Send(1)
+	pid.Send(2)
+	require.Len(t, q.fns, 1, "one wake-up for both")
+	require.Empty(t, probe.Received())
+	runAll()
+	require.Equal(t, []any{1, 2}, probe.Received())
+	require.NoError(t, sys.Close(t.Context()))
+}
+
+// OTP: crash, semantics 6. Only abnormal ends are logged; a panic with its stack.
+func TestCrashesAreLogged(t *testing.T) {
+	var out bytes.Buffer
+	sys := actortest.NewSystem(t, actors.Options{Logger: slog.New(slog.NewTextHandler(&out, nil))})
+	for _, end := range []actortest.Func{
+		func(*actors.Context) error { return actors.Normal },
+		func(*actors.Context) error { return actors.ShutdownWith(errBoom) },
+		func(c *actors.Context) error { c.Exit(c.Self(), actors.Killed); return errBoom },
+	} {
+		_, pid := start(t, sys, false)
+		pid.Send(end)
+		actortest.AwaitDeath(t, pid)
+	}
+	_, err := sys.Start(t.Context(), &actortest.Probe{OnInit: func(*actors.Context) error { return errBoom }})
+	require.ErrorIs(t, err, errBoom)
+	actortest.Eventually(t, func() bool { return sys.Lingering() == 0 })
+	require.Empty(t, out.String())
+
+	_, pid := start(t, sys, false, actors.WithName("x"))
+	actortest.Crash(t, pid, errBoom)
+	require.Contains(t, out.String(), "level=INFO msg=process_crashed part=process process=x err=boom\n")
+	out.Reset()
+	_, pid = start(t, sys, false)
+	pid.Send(actortest.Func(func(*actors.Context) error { panic("x") }))
+	actortest.AwaitDeath(t, pid)
+	require.Contains(t, out.String(), "level=WARN msg=process_crashed")
+	require.Contains(t, out.String(), "system_test.go")
+	out.Reset()
+
+	// Base says what it drops.
+	pid, err = sys.Start(t.Context(), struct{ actors.Base }{}, actors.WithName("base"))
+	require.NoError(t, err)
+	pid.Cast(7)
+	pid.Send("x")
+	require.NoError(t, pid.Stop(t.Context(), nil))
+	require.Equal(t, 1, strings.Count(out.String(), "msg=unexpected_cast process=base part=process type=int"), out.String())
+	require.Equal(t, 1, strings.Count(out.String(), "msg=unexpected_message process=base part=process type=string"))
+}
+
+// panicking is a log handler that is itself at fault.
+type panicking struct{ slog.Handler }
+
+func (panicking) Handle(context.Context, slog.Record) error { panic("log") }
+
+func TestFaultyLogHandlerDoesNotHurt(t *testing.T) {
+	sys := actortest.NewSystem(t, actors.Options{Logger: slog.New(panicking{slog.NewTextHandler(&bytes.Buffer{}, nil)})})
+	probe, watcher := start(t, sys, false)
+	_, pid := start(t, sys, false)
+	ref := monitor(t, watcher, pid)
+	actortest.Crash(t, pid, errBoom)
+	probe.Expect(t, actors.Down{Ref: ref, PID: pid, Reason: errBoom})
+	actortest.Eventually(t, func() bool { return sys.Lingering() == 0 })
+}
+
+// phoenix restarts a named process from the handler of its Down, as a supervisor does.
+type phoenix struct {
+	actors.Base
+	t     *testing.T
+	left  int
+	child *actors.PID
+	done  chan struct{}
+}
+
+func (p *phoenix) HandleInfo(c *actors.Context, msg any) error {
+	if down, ok := msg.(actors.Exit); ok {
+		assert.Same(p.t, p.child, down.PID)
+		assert.Nil(p.t, c.System().Whereis("phoenix"))
+	}
+	if p.left == 0 {
+		close(p.done)
+		return nil
+	}
+	p.left--
+	child, err := c.StartLink(&callbacks{
+		told: make(chan error, 1),
+		info: func() error { return errBoom },
+		cast: func() error { panic(errBoom) },
+	}, actors.WithName("phoenix"))
+	if err != nil {
+		// It was ended in its Init; there is no Exit for that, and its name is free all the same.
+		assert.NotErrorAs(p.t, err, new(*actors.AlreadyStartedError))
+		c.Continue("again")
+	}
+	p.child = child
+	return nil
+}
+
+func (p *phoenix) Init(c *actors.Context) error {
+	c.TrapExits()
+	c.Self().Send("begin")
+	return nil
+}
+
+// A named process crashes and is restarted under its name thousands of times, while others kill it, call it and look it
+// up: no clash of names, no missed exit.
+func TestCrashAndRestartManyTimes(t *testing.T) {
+	sys := newSystem(t)
+	p := &phoenix{t: t, left: 3000, done: make(chan struct{})}
+	_, err := sys.Start(t.Context(), p)
+	require.NoError(t, err)
+	attacks := []func(*actors.PID){
+		func(pid *actors.PID) { pid.Send("x") },
+		func(pid *actors.PID) { pid.Cast("x") },
+		func(pid *actors.PID) { pid.Kill() },
+		func(pid *actors.PID) { pid.Exit(errBoom) },
+		func(pid *actors.PID) { _ = pid.Stop(context.Background(), errBoom) },
+	}
+	for i := 0; ; i++ {
+		select {
+		case <-p.done:
+			actortest.Eventually(t, func() bool { return len(sys.Processes()) == 1 })
+			return
+		default:
+			attacks[i%len(attacks)](sys.Whereis("phoenix"))
+		}
+	}
+}
