@@ -148,18 +148,22 @@ func TestEveryUnmetExpectationIsNamed(t *testing.T) {
 
 // A crash with the right type but about another vbucket or stream is another crash.
 func TestCauseMustBeTheInjectedFault(t *testing.T) {
-	for name, kind := range map[string]fault.Kind{
-		"end":     fault.EarlyStreamEnd,
-		"timeout": fault.NoAddResponse,
-		"opaque":  fault.UnknownOpaque,
-		"refused": fault.AddError,
+	for want, tc := range map[string]struct {
+		kind   fault.Kind
+		change func(*fault.Record)
+	}{
+		"its cause names vb=17 ":                                           {fault.EarlyStreamEnd, func(r *fault.Record) { r.VB++ }},
+		"its cause names vb=17 add_opaque=ff0011":                          {fault.LateAnswer, func(r *fault.Record) { r.AddOpaque[1]++ }},
+		"its cause names vb=17 add_opaque=ff0011ff stream_opaque=01000000": {fault.EarlyStreamEnd, func(r *fault.Record) { r.StreamOpaque[0]++ }},
+		"its cause names vbuckets [17]":                                    {fault.NoAddResponse, func(r *fault.Record) { r.VB++ }},
+		"its cause names vbuckets [17] with":                               {fault.NoAddResponse, func(r *fault.Record) { r.AddOpaque[1]++ }},
+		"its cause names opaque ff7e7eff":                                  {fault.UnknownOpaque, func(r *fault.Record) { r.MadeUp[1]++ }},
+		"its cause is not my vbucket (0x07) for vb 17":                     {fault.AddError, func(r *fault.Record) { r.VB++ }},
 	} {
-		t.Run(name, func(t *testing.T) {
-			o := asItMustBe(kind)
-			o.fault.VB++
-			o.fault.AddOpaque[1]++
-			o.fault.MadeUp[1]++
-			assert.NotEmpty(t, o.failures())
+		t.Run(want, func(t *testing.T) {
+			o := asItMustBe(tc.kind)
+			tc.change(o.fault)
+			assert.Contains(t, fmt.Sprint(o.failures()), want)
 		})
 	}
 }
