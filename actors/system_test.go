@@ -46,6 +46,7 @@ func TestClose(t *testing.T) {
 		_, err := callee.Call(context.Background(), "x")
 		waiting <- err
 	}()
+	actortest.Eventually(t, func() bool { return len(keeper.froms) == len(pids)+1 })
 	release := stuck(pids[3], nothing)
 	for range 1000 {
 		pids[3].Send("x")
