@@ -129,7 +129,7 @@ func TestOpenDCPReadsNothingBeyondTheAnswer(t *testing.T) {
 		})
 		conn, err := kv.OpenDCP(t.Context(), s.endpoint(), producerOpen)
 		require.NoError(t, err)
-		time.Sleep(10 * kv.DefaultStepTimeout) // no deadline is left behind
+		<-time.After(10 * kv.DefaultStepTimeout) // no deadline is left behind
 		got := make([]byte, len(next))
 		_, err = io.ReadFull(conn, got)
 		require.NoError(t, err)
@@ -204,7 +204,7 @@ func TestEveryStepFailsByNameAndInTime(t *testing.T) {
 		"silent": {silence, timeout, func(t *testing.T, err error) { assert.ErrorIs(t, err, context.DeadlineExceeded) }},
 		"trickling": {func(conn net.Conn, request mcbp.Frame) [][]byte {
 			for _, b := range answer(request, mcbp.Packet{})[0] {
-				time.Sleep(timeout / 4)
+				<-time.After(timeout / 4)
 				if _, err := conn.Write([]byte{b}); err != nil {
 					return nil
 				}

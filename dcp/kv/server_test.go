@@ -24,9 +24,6 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience bounds waits for things that must happen; it is never waited out when they do.
-const patience = 20 * time.Second
-
 const password = "correct-horse-battery"
 
 // reply makes the answers to one request; nil answers nothing. It may close the connection.
@@ -121,11 +118,12 @@ func (s *server) dial(context.Context, string, string) (net.Conn, error) {
 
 func (s *server) serve(conn net.Conn) {
 	for {
-		f := make(mcbp.Frame, mcbp.HeaderLen)
-		if _, err := io.ReadFull(conn, f); err != nil {
+		header := make(mcbp.Frame, mcbp.HeaderLen)
+		if _, err := io.ReadFull(conn, header); err != nil {
 			return
 		}
-		f = append(f, make([]byte, f.BodyLen())...)
+		f := make(mcbp.Frame, mcbp.HeaderLen+int(header.BodyLen()))
+		copy(f, header)
 		if _, err := io.ReadFull(conn, f[mcbp.HeaderLen:]); err != nil {
 			return
 		}

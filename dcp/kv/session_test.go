@@ -32,7 +32,7 @@ func TestSessionSharesOneClientAndReplacesABrokenOne(t *testing.T) {
 		}
 		require.Len(t, s.all(), 1)
 
-		time.Sleep(2 * time.Second)
+		<-time.After(2 * time.Second)
 		require.NoError(t, s.all()[0].Close())
 		<-first.value.Done()
 		since := time.Now()
@@ -84,7 +84,7 @@ func TestSessionBacksOffWithEachFailure(t *testing.T) {
 		c, err = session.Client(t.Context())
 		require.NoError(t, err)
 		assert.GreaterOrEqual(t, time.Since(since), 5*time.Second)
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		require.NoError(t, s.all()[1].Close())
 		<-c.Done()
 		up = false

@@ -49,20 +49,22 @@ func (c *Client) stats(ctx context.Context, p *mcbp.Packet, fn func(key, value s
 func (c *Client) vbStats(ctx context.Context, group string, vb uint16, fn func(vb uint16, name, value string) error) error {
 	p := &mcbp.Packet{Opcode: mcbp.OpStat, Key: []byte(group), VBucket: vb}
 	return c.stats(ctx, p, func(key, value string) error {
-		number, ok := strings.CutPrefix(key, "vb_")
+		vb, name, ok := cutVBucket(key)
 		if !ok {
 			return nil
 		}
-		number, name, _ := strings.Cut(number, ":")
-		vb, err := strconv.ParseUint(number, 10, 16)
-		if err != nil {
-			return nil
-		}
-		if err := fn(uint16(vb), name, value); err != nil {
+		if err := fn(vb, name, value); err != nil {
 			return fmt.Errorf("%s=%q: %w", key, value, err)
 		}
 		return nil
 	})
+}
+
+func cutVBucket(key string) (vb uint16, name string, ok bool) {
+	number, ok := strings.CutPrefix(key, "vb_")
+	number, name, _ = strings.Cut(number, ":")
+	n, err := strconv.ParseUint(number, 10, 16)
+	return uint16(n), name, ok && err == nil
 }
 
 // VBucketInfo is one copy of a vbucket, as `vbucket-details` describes it.

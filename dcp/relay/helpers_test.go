@@ -8,7 +8,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
-	"fmt"
 	"io"
 	"math/big"
 	"net"
@@ -27,8 +26,7 @@ import (
 func TestMain(m *testing.M) {
 	if arg := os.Getenv(peersEnv); arg != "" {
 		if err := playPeers(arg); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+			panic(err)
 		}
 		return
 	}

@@ -102,12 +102,12 @@ func TestBufferGrowsUnderLoadAndIsGivenBackWhenQuiet(t *testing.T) {
 		partial := (&mcbp.Packet{Opcode: mcbp.OpDCPMutation, Value: make([]byte, 5000)}).Frame()
 		_, err = far.Write(partial[:4999])
 		require.NoError(t, err)
-		time.Sleep(2 * quiet)
+		<-time.After(2 * quiet)
 		synctest.Wait()
 		assert.Len(t, d.buf.bytes, bufferSizes[1], "as small as the half of a frame allows")
 		_, err = far.Write(partial[4999:])
 		require.NoError(t, err)
-		time.Sleep(2 * quiet)
+		<-time.After(2 * quiet)
 		synctest.Wait()
 		assert.Len(t, d.buf.bytes, bufferSizes[0])
 
@@ -120,17 +120,17 @@ func TestBufferGrowsUnderLoadAndIsGivenBackWhenQuiet(t *testing.T) {
 func TestBufferShrinksWhenReadsStaySmall(t *testing.T) {
 	b := newBuffer()
 	defer b.free()
-	for range len(bufferSizes) {
+	for range bufferSizes {
 		b.filled(len(b.room(1)))
 		b.consume(b.end)
 	}
-	require.Equal(t, MaxBuffer, len(b.bytes))
+	require.Len(t, b.bytes, MaxBuffer)
 	for range lowReads * len(bufferSizes) {
 		b.room(1)
 		b.filled(100)
 		b.consume(100)
 	}
-	assert.Equal(t, bufferSizes[0], len(b.bytes))
+	assert.Len(t, b.bytes, bufferSizes[0])
 }
 
 func TestBufferKeepsWhatIsPending(t *testing.T) {

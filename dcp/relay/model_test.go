@@ -61,7 +61,7 @@ func randomConversation(t *testing.T, rt *rapid.T, dial func(testing.TB) (near, 
 	var writers sync.WaitGroup
 	defer func() {
 		cancel()
-		<-ended
+		require.ErrorIs(t, <-ended, context.Canceled)
 		writers.Wait()
 		for _, c := range far {
 			_ = c.Close()

@@ -25,7 +25,7 @@ func TestPeerThatAcceptsNothingIsStalled(t *testing.T) {
 		g := start(t, pipe, relay.Config{Stall: stall})
 		g.writeAsync(relay.Producer, noop(1))
 		g.expect(relay.Consumer, noop(1))
-		time.Sleep(stall / 30) // so that the deadline of the first write is still good for the second
+		<-time.After(stall / 30) // so that the deadline of the first write is still good for the second
 		since := time.Now()
 		g.write(relay.Producer, noop(2)) // the relay has read it, and cannot write it
 		f := g.failure()
@@ -41,7 +41,7 @@ func TestPeerThatAcceptsAByteNowAndThenIsNotStalled(t *testing.T) {
 		f := mutation(1, 1, 100)
 		g.write(relay.Producer, f)
 		for i := range f {
-			time.Sleep(stall * 9 / 10)
+			<-time.After(stall * 9 / 10)
 			g.expect(relay.Consumer, f[i:i+1])
 		}
 		g.write(relay.Producer, noop(1))
@@ -56,7 +56,7 @@ func TestStallIsNoticedAtMostAnEighthLate(t *testing.T) {
 		g := start(t, pipe, relay.Config{Stall: stall})
 		f := mutation(1, 1, 100)
 		g.write(relay.Producer, f)
-		time.Sleep(stall / 3)
+		<-time.After(stall / 3)
 		g.read(relay.Consumer, 10)
 		since := time.Now()
 		require.ErrorIs(t, g.end(), relay.ErrStalled)
@@ -82,7 +82,7 @@ func TestIdleRelayIsNotStalled(t *testing.T) {
 		g := start(t, pipe, relay.Config{Stall: stall})
 		g.writeAsync(relay.Producer, noop(1))
 		g.expect(relay.Consumer, noop(1))
-		time.Sleep(100 * stall)
+		<-time.After(100 * stall)
 		g.writeAsync(relay.Producer, noop(2))
 		g.expect(relay.Consumer, noop(2))
 	})
@@ -94,7 +94,7 @@ func TestSourceThatPausesInAStreamedFrameIsNoStall(t *testing.T) {
 		f := mutation(1, 1, 1<<20)
 		g.writeAsync(relay.Producer, f[:1000])
 		g.expect(relay.Consumer, f[:1000])
-		time.Sleep(10 * stall)
+		<-time.After(10 * stall)
 		g.writeAsync(relay.Producer, f[1000:])
 		g.expect(relay.Consumer, f[1000:])
 	})
@@ -159,7 +159,7 @@ func TestStalledPeerUnderTLS(t *testing.T) {
 		f := mutation(1, 1, 1<<20)
 		g.writeAsync(relay.Producer, f)
 		for range 20 { // a record at a time, slowly: not stalled
-			time.Sleep(stall / 2)
+			<-time.After(stall / 2)
 			g.read(relay.Consumer, 16<<10)
 		}
 		since := time.Now()
@@ -185,7 +185,7 @@ func TestSlowPeerUnderTLS(t *testing.T) {
 		g.read(relay.Consumer, len(load)) // the buffer has grown
 		g.write(relay.Producer, load[:240_000])
 		for range 240_000 / (16 << 10) {
-			time.Sleep(stall / 2)
+			<-time.After(stall / 2)
 			g.read(relay.Consumer, 16<<10)
 		}
 	})
