@@ -99,6 +99,7 @@ func (s *Session) alive() bool {
 		s.failures = 0
 	}
 	s.log.Info("kv_disconnected", "err", s.client.Err())
+	_ = s.client.Close() // its goroutines are on their way out
 	s.client = nil
 	return false
 }

@@ -102,7 +102,7 @@ func TestInjectedFramesStandBetweenFramesAndAreNotStarved(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g := start(t, dial, relay.Config{})
 			block := join(
-				noop(1), mutation(1, 1, 50), mutation(1, 2, 5000), noop(2), mutation(1, 3, 200_000), mutation(1, 4, 2<<20), mutation(1, 5, 70_000),
+				noop(1), mutation(1, 1, 50), mutation(1, 2, 5000), noop(2), mutation(1, 3, 200_000), mutation(1, 4, 1200<<10), mutation(1, 5, 70_000),
 			)
 			ctx, stop := context.WithCancel(context.Background())
 			var writer sync.WaitGroup
@@ -113,7 +113,7 @@ func TestInjectedFramesStandBetweenFramesAndAreNotStarved(t *testing.T) {
 					}
 				}
 			})
-			const rounds = 12
+			const rounds = 8
 			injected, passed := 0, 0
 			var data []byte
 			require.NoError(t, g.relay.Inject(relay.Consumer, addStream(0)))

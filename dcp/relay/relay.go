@@ -36,8 +36,8 @@ type Config struct {
 	Stall time.Duration
 	// InjectLimit bounds the injected bytes that wait for one socket. 0 means [DefaultInjectLimit].
 	InjectLimit int
-	// Log receives one line when the relay starts and one when it fails. Its attributes, such as part and link, are the
-	// caller's. nil discards.
+	// Log receives one line when the relay starts and one when it fails or is cancelled. Its attributes, such as part and
+	// link, are the caller's. nil discards.
 	Log *slog.Logger
 }
 
@@ -139,7 +139,12 @@ func (r *Relay) Run(ctx context.Context) error {
 func (r *Relay) fail(err error) {
 	r.once.Do(func() {
 		r.err = err
-		r.log.Info("relay_failed", "err", err)
+		var failure *Failure
+		if errors.As(err, &failure) {
+			r.log.Info("relay_failed", "side", failure.Side.String(), "err", failure.Err)
+		} else {
+			r.log.Debug("relay_cancelled", "err", err)
+		}
 		for _, o := range r.outlets {
 			o.close()
 		}
