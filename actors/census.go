@@ -16,11 +16,13 @@ func (s *System) Whereis(name string) *PID {
 func (s *System) Processes() []*PID {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := make([]*PID, 0, s.processes.n)
+	alive := make([]*PID, 0, s.processes.n)
 	for n := s.processes.first; n != nil; n = n.next {
-		all = append(all, n.item)
+		if n.item.Alive() {
+			alive = append(alive, n.item)
+		}
 	}
-	return all
+	return alive
 }
 
 // Lingering returns how many callbacks and goroutines are still running of processes that are dead. Go cannot end a

@@ -53,6 +53,16 @@ func linkBetween(a, b *PID) *link {
 	return nil
 }
 
+// linkedTo reports whether p's own end of a link to a process holds, which for a moment outlives that process.
+func (p *PID) linkedTo(pid *PID) bool {
+	for n := p.links.first; n != nil; n = n.next {
+		if n.item.peer(p) == pid {
+			return true
+		}
+	}
+	return false
+}
+
 // Link joins this process and another: the death of one is an exit signal to the other. Linking twice, or to oneself,
 // changes nothing. A link to a dead process is answered by an exit signal with NoProcess.
 func (c *Context) Link(pid *PID) {
@@ -65,7 +75,10 @@ func (c *Context) Link(pid *PID) {
 	switch {
 	case !p.Alive():
 	case !pid.Alive():
-		died = p.hear(pid, NoProcess)
+		// If they are linked already, the signal with the true reason is on its way.
+		if !p.linkedTo(pid) {
+			died = p.hear(pid, NoProcess)
+		}
 	case linkBetween(p, pid) == nil:
 		tie(p, pid)
 	}

@@ -1,6 +1,7 @@
 package actors_test
 
 import (
+	"runtime"
 	"sync"
 	"testing"
 
@@ -75,7 +76,7 @@ func TestUnlink(t *testing.T) {
 		actortest.Crash(t, b, errBoom)
 	}
 	// The last step of an exit: by then the links have been told.
-	actortest.Eventually(t, func() bool { return len(sys.Processes()) == 1 })
+	actortest.Eventually(t, func() bool { return sys.Enrolled() == 1 })
 	settle(t, a)
 	require.Empty(t, probe.Received())
 }
@@ -91,6 +92,29 @@ func TestLinkToADeadProcess(t *testing.T) {
 	_, plain := start(t, sys, false)
 	plain.Send(actortest.Func(func(c *actors.Context) error { c.Link(gone); return nil }))
 	requireReason(t, plain, actors.NoProcess)
+}
+
+// Linking to a linked process that is dying does not hide what it died of.
+func TestLinkToADyingProcess(t *testing.T) {
+	sys := newSystem(t)
+	for range 500 {
+		probe, pid := start(t, sys, true)
+		var child *actors.PID
+		actortest.Do(t, pid, func(c *actors.Context) (err error) {
+			child, err = c.StartLink(&actortest.Probe{OnInit: func(c *actors.Context) error {
+				c.Self().Send(actortest.Func(func(*actors.Context) error { return errBoom }))
+				return nil
+			}})
+			for child.Alive() {
+				runtime.Gosched()
+			}
+			c.Link(child)
+			return err
+		})
+		actortest.Eventually(t, func() bool { return len(probe.Received()) > 0 })
+		require.True(t, probe.Received()[0] == any(actors.Exit{PID: child, Reason: errBoom}), "%v", probe.Received())
+		pid.Kill()
+	}
 }
 
 // A chain longer than any stack dies from end to end.
@@ -134,7 +158,7 @@ func TestLinksUnderAttack(t *testing.T) {
 		wg.Wait()
 		requireReason(t, b, errBoom)
 		requireReason(t, c, errBoom)
-		actortest.Eventually(t, func() bool { return len(sys.Processes()) == 1 })
+		actortest.Eventually(t, func() bool { return sys.Enrolled() == 1 })
 		settle(t, aPID)
 		heard := map[*actors.PID]int{}
 		for _, msg := range a.Received() {

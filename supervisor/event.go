@@ -16,7 +16,9 @@ const (
 	ChildExited
 	// ChildRestarting is the decision to restart; Reason is why, Incarnation the one that ended.
 	ChildRestarting
-	// ChildStartFailed is a start or restart that failed, or was ignored (actors.ErrIgnore).
+	// ChildIgnored is a start that decided that the child is not needed (actors.ErrIgnore).
+	ChildIgnored
+	// ChildStartFailed is a start or restart that failed.
 	ChildStartFailed
 	// GaveUp is the decision to end because too many restarts were needed; ID is the child that needed the last one.
 	GaveUp
@@ -25,7 +27,7 @@ const (
 )
 
 func (k EventKind) String() string {
-	return name(k, "child_started", "child_exited", "child_restarting", "child_start_failed", "gave_up", "auto_shutdown")
+	return name(k, "child_started", "child_exited", "child_restarting", "child_ignored", "child_start_failed", "gave_up", "auto_shutdown")
 }
 
 // Event is one change in a supervisor. Events of one supervisor are published in the order in which they happened.

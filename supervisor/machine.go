@@ -103,10 +103,10 @@ const (
 
 func newMachine(spec Spec) *machine { return &machine{spec: spec, kids: newRoster()} }
 
-// step handles one event. The actions are valid until the next call.
+// step handles one event and returns what is to be done.
 func (m *machine) step(ev event, now time.Time) []action {
 	m.now = now
-	m.actions = m.actions[:0]
+	m.actions = nil // not reused: it would hold on to children that are gone
 	if m.over {
 		return nil
 	}
@@ -244,8 +244,8 @@ func (m *machine) started(c *child, pid *actors.PID) {
 // failed is the failure of the start in hand.
 func (m *machine) failed(c *child, err error) {
 	j := m.job
-	m.publish(ChildStartFailed, c, err)
 	if errors.Is(err, actors.ErrIgnore) {
+		m.publish(ChildIgnored, c, nil)
 		j.starts = j.starts[1:]
 		m.enter(c)
 		m.setState(c, stopped)
@@ -254,6 +254,7 @@ func (m *machine) failed(c *child, err error) {
 		}
 		return
 	}
+	m.publish(ChildStartFailed, c, err)
 	j.starts = nil
 	switch j.kind {
 	case jobBoot:

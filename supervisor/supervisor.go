@@ -84,15 +84,18 @@ type retry struct {
 	attempt int
 }
 
-// HandleInfo hears of deaths.
+// HandleInfo hears of deaths. The reason is taken from the dead itself: the message says NoProcess if the link or the
+// monitor was set too late.
 func (s *supervisor) HandleInfo(c *actors.Context, msg any) error {
 	switch msg := msg.(type) {
 	case actors.Exit:
+		if msg.PID.Alive() {
+			return nil // a signal that somebody sent; only the parent's counts
+		}
 		s.release(c, msg.PID)
-		return s.feed(c, event{kind: evExit, pid: msg.PID, err: msg.Reason})
+		return s.feed(c, event{kind: evExit, pid: msg.PID, err: msg.PID.Reason()})
 	case actors.Down:
 		s.release(c, msg.PID)
-		// Down says NoProcess of a child that had died by itself just before it was to be stopped.
 		return s.feed(c, event{kind: evDown, pid: msg.PID, err: msg.PID.Reason()})
 	case stopTimeout:
 		return s.feed(c, event{kind: evTimeout, pid: msg.pid})
