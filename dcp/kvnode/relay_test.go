@@ -1,6 +1,7 @@
 package kvnode_test
 
 import (
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -30,9 +31,12 @@ type relay struct {
 	changed chan struct{}
 	log     []seen
 	ended   [2]bool
-	// hold keeps frames towards the consumer back while it is set.
-	hold *sync.Mutex
-	next uint16
+	next    uint16
+
+	// gate guards the order of frames towards the consumer; held are those kept back while holding.
+	gate    sync.Mutex
+	holding bool
+	held    []mcbp.Frame
 }
 
 const testLink = "replication:n0->n1:default"
@@ -40,7 +44,7 @@ const testLink = "replication:n0->n1:default"
 // join opens both ends and starts relaying.
 func join(t testing.TB, producer, consumer *kvnode.Node, name string) *relay {
 	t.Helper()
-	r := &relay{t: t, name: name, changed: make(chan struct{}), hold: &sync.Mutex{}}
+	r := &relay{t: t, name: name, changed: make(chan struct{})}
 	r.consumer = openDCP(t, consumer, kvnode.RoleConsumer, name, consumer.Name())
 	r.producer = openDCP(t, producer, kvnode.RoleProducer, name, "")
 	r.wg.Go(func() { r.run(kvnode.RoleConsumer, r.consumer, r.producer) })
@@ -63,17 +67,52 @@ func (r *relay) run(from kvnode.Role, in, out *client) {
 			return
 		}
 		r.note(func() { r.log = append(r.log, seen{from, f}) })
-		own := f.IsResponse() && (f.Opcode() == mcbp.OpDCPAddStream || f.Opcode() == mcbp.OpDCPCloseStream)
-		if own {
+		if own(f) {
 			continue
 		}
-		if from == kvnode.RoleProducer {
-			r.hold.Lock()
-			r.hold.Unlock() //nolint:staticcheck // passing the gate is all
+		if from == kvnode.RoleConsumer {
+			r.inject(kvnode.RoleProducer, f)
+		} else {
+			r.pass(f)
 		}
-		r.inject(1-from, f)
 	}
 }
+
+// pass sends a frame on to the consumer, or keeps it back.
+func (r *relay) pass(f mcbp.Frame) {
+	r.gate.Lock()
+	defer r.gate.Unlock()
+	if r.holding {
+		r.held = append(r.held, f)
+	} else {
+		r.inject(kvnode.RoleConsumer, f)
+	}
+}
+
+// hold keeps frames towards the consumer back, or lets them go.
+func (r *relay) hold(on bool) {
+	r.gate.Lock()
+	defer r.gate.Unlock()
+	r.holding = on
+	for _, f := range r.held {
+		r.inject(kvnode.RoleConsumer, f)
+	}
+	r.held = nil
+}
+
+// own says whether a frame answers the relay itself.
+func own(f mcbp.Frame) bool {
+	switch f.Opcode() {
+	case mcbp.OpDCPAddStream, mcbp.OpDCPCloseStream:
+		return f.IsResponse()
+	case mcbp.OpDCPNoop:
+		return f.IsResponse() && f.Opaque()[0] == probeMark
+	}
+	return false
+}
+
+// probeMark starts the opaques of NOOPs that tests ask with. Those of nodes start with other bytes for a long while.
+const probeMark = 0xab
 
 func (r *relay) note(change func()) {
 	r.mu.Lock()
@@ -112,7 +151,11 @@ func (r *relay) await(what string, at int, match func(seen) bool) (mcbp.Frame, i
 		select {
 		case <-changed:
 		case <-deadline:
-			require.FailNow(r.t, "did not come: "+what, "%v", r.frames(0))
+			var story []string
+			for _, s := range r.frames(0) {
+				story = append(story, s.from.String()+": "+s.frame.String())
+			}
+			require.FailNow(r.t, "did not come: "+what, strings.Join(story, "\n"))
 		}
 	}
 }

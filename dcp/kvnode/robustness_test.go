@@ -106,14 +106,14 @@ func TestAClientThatDoesNotReadIsHeldUp(t *testing.T) {
 	n := startNode(t, "n0")
 	admin := login(t, n)
 	admin.setVBucket(1, mcbp.VBucketActive)
-	admin.set(1, "k", string(make([]byte, 1<<20)))
+	admin.set(1, "k", string(make([]byte, 256<<10)))
 	greedy := login(t, n)
 	get := (&mcbp.Packet{Opcode: mcbp.OpGet, VBucket: 1, Key: []byte("k")}).Frame()
-	greedy.write(bytes.Repeat(get, 500))
+	greedy.write(bytes.Repeat(get, 100))
 	for range 10 {
 		admin.get(1, "k")
 	}
-	for range 500 {
+	for range 100 {
 		require.Equal(t, mcbp.StatusSuccess, greedy.read().Status())
 	}
 	require.NoError(t, n.Close())
