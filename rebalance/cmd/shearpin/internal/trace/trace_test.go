@@ -119,14 +119,14 @@ func TestManyGoroutinesWriteWholeLines(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			log := slog.New(tr.Handler())
-			for i := range 2000 {
+			for i := range 500 {
 				log.Info("tick", "i", i, "pad", strings.Repeat("x", i%200))
 			}
 		})
 	}
 	wg.Wait()
 	require.NoError(t, tr.Close())
-	assert.Len(t, w.lines(t), 16_000)
+	assert.Len(t, w.lines(t), 4_000)
 }
 
 func TestFirstWriteErrorIsKeptAndDoesNotDisturb(t *testing.T) {
