@@ -1,6 +1,6 @@
 package schedule
 
-import "cmp"
+import "slices"
 
 // Next returns every move that may start now, in the order in which they shall start, and counts them as started. First
 // come the vbuckets that nobody is active of: there is nothing to wait for.
@@ -17,7 +17,7 @@ func (s *Schedule) Next() []Move {
 	s.queue = s.queue[:0]
 	for _, number := range s.fresh {
 		s.nodes[number].fresh = false
-		if s.nodes[number].backfills < s.limits.BackfillsPerNode {
+		if !s.full[number] {
 			s.collect(number)
 		}
 	}
@@ -53,28 +53,49 @@ func (s *Schedule) startLost() []Move {
 	return started
 }
 
-// collect queues the possible groups of a node, and forgets those that have no moves left.
+// collect queues the possible groups of a node, and forgets those that it finds to have no moves left.
 func (s *Schedule) collect(number int) {
 	n := &s.nodes[number]
-	kept := n.groups[:0]
-	for _, index := range n.groups {
-		g := &s.groups[index]
-		if len(g.vbuckets) == 0 {
+	for i := range n.partners {
+		p := &n.partners[i]
+		if p.number != nobody && s.full[p.number] {
 			continue
 		}
-		kept = append(kept, index)
-		if g.seen != s.round && s.possible(g) {
-			g.seen = s.round
-			s.queue = append(s.queue, s.score(index))
+		for k := 0; k < len(p.groups); k++ {
+			m := &p.groups[k]
+			if s.anyFull(&m.others) {
+				continue
+			}
+			g := &s.groups[m.group]
+			if len(g.vbuckets) == 0 {
+				last := len(p.groups) - 1
+				p.groups[k] = p.groups[last]
+				p.groups = p.groups[:last]
+				k--
+				continue
+			}
+			if g.seen != s.round && s.possible(g) {
+				g.seen = s.round
+				s.queue = append(s.queue, s.score(int(m.group)))
+			}
 		}
 	}
-	n.groups = kept
+	n.partners = slices.DeleteFunc(n.partners, func(p partner) bool { return len(p.groups) == 0 })
+}
+
+func (s *Schedule) anyFull(nodes *[3]int32) bool {
+	for _, number := range nodes {
+		if number != nobody && s.full[number] {
+			return true
+		}
+	}
+	return false
 }
 
 // possible reports whether the limits allow a move of the group to start.
 func (s *Schedule) possible(g *group) bool {
 	for _, number := range g.backfill {
-		if s.nodes[number].backfills >= s.limits.BackfillsPerNode {
+		if s.full[number] {
 			return false
 		}
 	}
@@ -98,6 +119,7 @@ func (s *Schedule) start(index int) Move {
 	for _, number := range g.backfill {
 		s.nodes[number].waiting--
 		s.nodes[number].backfills++
+		s.full[number] = s.nodes[number].backfills >= s.limits.BackfillsPerNode
 	}
 	for _, link := range g.links {
 		s.links[link]++
@@ -150,15 +172,22 @@ func (s *Schedule) score(index int) candidate {
 	return c
 }
 
-func (c candidate) compare(other candidate) int {
-	return cmp.Or(
-		cmp.Compare(c.bottleneck, other.bottleneck),
-		cmp.Compare(c.connections, other.connections),
-		cmp.Compare(c.spread, other.spread),
-		cmp.Compare(c.idle, other.idle),
-		cmp.Compare(c.compaction, other.compaction),
-		cmp.Compare(c.vb, other.vb),
-	)
+// less compares scores.
+func (c *candidate) less(other *candidate) bool {
+	switch {
+	case c.bottleneck != other.bottleneck:
+		return c.bottleneck < other.bottleneck
+	case c.connections != other.connections:
+		return c.connections < other.connections
+	case c.spread != other.spread:
+		return c.spread < other.spread
+	case c.idle != other.idle:
+		return c.idle < other.idle
+	case c.compaction != other.compaction:
+		return c.compaction < other.compaction
+	default:
+		return c.vb < other.vb
+	}
 }
 
 // candidates is a heap, the largest score first.
@@ -191,10 +220,10 @@ func (q candidates) sink(i int) {
 		if child >= len(q) {
 			return
 		}
-		if child+1 < len(q) && q[child+1].compare(q[child]) > 0 {
+		if child+1 < len(q) && q[child].less(&q[child+1]) {
 			child++
 		}
-		if q[i].compare(q[child]) >= 0 {
+		if !q[i].less(&q[child]) {
 			return
 		}
 		q[i], q[child] = q[child], q[i]

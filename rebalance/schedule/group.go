@@ -35,6 +35,11 @@ func (g *group) ends() []int {
 
 // plan sorts the moves, which are ascending by vbucket, into groups and counts who has what to do.
 func (s *Schedule) plan(moves []Move) {
+	defer func() {
+		for number := range s.nodes {
+			s.nodes[number].places = nil
+		}
+	}()
 	byKey := map[string]int{}
 	byPair := map[[2]int]int{}
 	for _, move := range moves {
@@ -63,15 +68,66 @@ func (s *Schedule) plan(moves []Move) {
 			for _, number := range added {
 				g.links = append(g.links, s.link(byPair, g.from, number))
 			}
-			for _, number := range g.backfill {
-				s.nodes[number].groups = append(s.nodes[number].groups, index)
-			}
 			s.groups = append(s.groups, g)
+			s.introduce(index)
 		}
 		s.groups[index].vbuckets = append(s.groups[index].vbuckets, move.VB)
 		s.groups[index].moves = append(s.groups[index].moves, move)
 		s.count(&s.groups[index])
 	}
+}
+
+// partner is the groups of one node that need one other node too. Most nodes are full most of the time, and one look at
+// the other node then rules out all of these.
+type partner struct {
+	// number is that of the other node, or nobody.
+	number int32
+	groups []member
+}
+
+// member is a group in the list of one of its nodes. It carries what is looked at most, side by side in memory.
+type member struct {
+	group int32
+	// others is the backfill nodes besides the two that the list is about, or nobody. There are no more in chains of up
+	// to four members.
+	others [3]int32
+}
+
+const nobody = -1
+
+// introduce lists a group at its backfill nodes: at the new active and the replicas under the old active, at the old
+// active under one of these.
+func (s *Schedule) introduce(index int) {
+	g := &s.groups[index]
+	for i, number := range g.backfill {
+		other := g.from
+		if i == 0 {
+			other = nobody
+			if len(g.backfill) > 1 {
+				other = g.backfill[1]
+			}
+		}
+		m := member{group: int32(index), others: [3]int32{nobody, nobody, nobody}}
+		more := m.others[:0]
+		for _, third := range g.backfill {
+			if third != number && third != other && len(more) < cap(more) {
+				more = append(more, int32(third))
+			}
+		}
+		p := s.partner(number, other)
+		p.groups = append(p.groups, m)
+	}
+}
+
+func (s *Schedule) partner(number, other int) *partner {
+	n := &s.nodes[number]
+	place, ok := n.places[other]
+	if !ok {
+		place = len(n.partners)
+		n.places[other] = place
+		n.partners = append(n.partners, partner{number: int32(other)})
+	}
+	return &n.partners[place]
 }
 
 // key tells groups apart. Replicas that are built are a set.
@@ -109,7 +165,8 @@ func (s *Schedule) number(name string) int {
 		number = len(s.names)
 		s.numbers[name] = number
 		s.names = append(s.names, name)
-		s.nodes = append(s.nodes, node{})
+		s.nodes = append(s.nodes, node{places: map[int]int{}})
+		s.full = append(s.full, false)
 	}
 	return number
 }

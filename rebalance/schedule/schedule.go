@@ -62,6 +62,8 @@ type Schedule struct {
 	nodes   []node
 	numbers map[string]int
 	groups  []group
+	// full is, by node, whether it takes part in as many backfills as it may.
+	full []bool
 	// links counts the backfills in flight from one node to another, by number of the pair.
 	links []int
 	// fresh is the nodes that can take part in more than when moves were last looked for.
@@ -89,8 +91,10 @@ type node struct {
 	compacting bool
 	// initial and remaining count the parts it has in moves, as old and as new active, for progress.
 	initial, remaining int
-	// groups is those that have it as a backfill node.
-	groups []int
+	// partners is the groups that have it as a backfill node, by another node that they need too.
+	partners []partner
+	// places finds a partner while the moves are being planned.
+	places map[int]int
 	fresh  bool
 }
 
@@ -161,6 +165,7 @@ func (s *Schedule) BackfillDone(vb int) {
 	g := &s.groups[move.group]
 	for _, number := range g.backfill {
 		s.nodes[number].backfills--
+		s.full[number] = false
 		s.free(number)
 	}
 	for _, link := range g.links {
