@@ -165,13 +165,15 @@ func (a *agent) perform(c *actors.Context, effects []agentEffect) {
 	}
 }
 
-// askAgent sends a request to an agent from a plain goroutine and waits for its answer.
-func askAgent(ctx context.Context, system *actors.System, bucket, node string, r agentRequest) (any, error) {
-	answer, err := actors.Call[agentAnswer](ctx, system.Whereis(agentName(bucket, node)), r)
-	if err != nil {
-		return nil, err
-	}
-	return answer.Value, decodeError(answer.Err)
+// ask sends a request to an agent from a plain goroutine and waits for its answer, but not longer than limit.
+func (e *environment) ask(ctx context.Context, limit time.Duration, bucket, node string, r agentRequest) (any, error) {
+	return within(ctx, limit, func(ctx context.Context) (any, error) {
+		answer, err := actors.Call[agentAnswer](ctx, e.system.Whereis(agentName(bucket, node)), r)
+		if err != nil {
+			return nil, err
+		}
+		return answer.Value, decodeError(answer.Err)
+	})
 }
 
 // within runs f with a deadline.

@@ -148,10 +148,8 @@ func (w *bucketWork) plan(doc store.BucketDoc) error {
 // prepareAgents makes the agents of a bucket serve an epoch. The map has an entry for each that does.
 func (e *environment) prepareAgents(ctx context.Context, bucket string, nodes []string, epoch uint64) (map[string]struct{}, error) {
 	return onNodes(nodes, "preparing", func(node string) (struct{}, error) {
-		return within(ctx, e.config.Limits.Prepare, func(ctx context.Context) (struct{}, error) {
-			_, err := askAgent(ctx, e.system, bucket, node, prepare{Epoch: epoch})
-			return struct{}{}, err
-		})
+		_, err := e.ask(ctx, e.config.Limits.Prepare, bucket, node, prepare{Epoch: epoch})
+		return struct{}{}, err
 	})
 }
 
@@ -187,7 +185,7 @@ func (w *bucketWork) finish(ctx context.Context) error {
 		return err
 	}
 	if _, err := onNodes(doc.Servers, "releasing", func(node string) (any, error) {
-		return askAgent(ctx, w.env.system, w.name, node, releaseOwner{w.stamp})
+		return w.env.ask(ctx, w.env.config.Limits.Prepare, w.name, node, releaseOwner{w.stamp})
 	}); err != nil {
 		return err
 	}
@@ -222,7 +220,7 @@ func (w *bucketWork) verify(ctx context.Context, doc store.BucketDoc, leaving []
 		}
 		for _, node := range leaving {
 			for vb := range answers[node].Copies {
-				_, _ = askAgent(ctx, w.env.system, w.name, node, deleteCopy{stamp: w.stamp, VB: vb})
+				_, _ = w.env.ask(ctx, w.env.config.Limits.Query, w.name, node, deleteCopy{stamp: w.stamp, VB: vb})
 			}
 		}
 		select {
@@ -236,9 +234,7 @@ func (w *bucketWork) verify(ctx context.Context, doc store.BucketDoc, leaving []
 // queryAgents asks the agents of a bucket for their copies and streams.
 func (e *environment) queryAgents(ctx context.Context, bucket string, nodes []string) (map[string]queryAnswer, error) {
 	return onNodes(nodes, "query", func(node string) (queryAnswer, error) {
-		value, err := within(ctx, e.config.Limits.Query, func(ctx context.Context) (any, error) {
-			return askAgent(ctx, e.system, bucket, node, query{})
-		})
+		value, err := e.ask(ctx, e.config.Limits.Query, bucket, node, query{})
 		answer, ok := value.(queryAnswer)
 		if err == nil && !ok {
 			err = errWrongAnswer

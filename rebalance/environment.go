@@ -99,7 +99,7 @@ func (e *environment) ensureMembers(ctx context.Context, bucket string, servers 
 
 // dropMember ends a bucket's tree on a node that does not hold it any more: its streams are closed first.
 func (e *environment) dropMember(ctx context.Context, bucket, node string) error {
-	if _, err := askAgent(ctx, e.system, bucket, node, shutReplications{}); err != nil {
+	if _, err := e.ask(ctx, e.config.Limits.Prepare, bucket, node, shutReplications{}); err != nil {
 		e.log("agent", "bucket", bucket, "node", node).Info("agent_shut_failed", "err", err)
 	}
 	members := e.system.Whereis(membersName)

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/shearpin/shearpin/dcp"
 	"github.com/shearpin/shearpin/dcp/kv"
 	"github.com/shearpin/shearpin/dcp/mcbp"
 	"github.com/shearpin/shearpin/rebalance/store"
@@ -22,10 +23,12 @@ type janitorRun struct {
 
 	doc   store.BucketDoc
 	stamp stamp
-	// ready are the servers that are prepared for the run's epoch, or in a first look all of them.
-	ready   []string
-	answers map[string]queryAnswer
-	logs    map[copyKey][]kv.FailoverEntry
+	// ready are the servers that are prepared for the run's epoch.
+	ready []string
+	// unfenced are the servers, per vbucket, on which an abandoned takeover may still come to its end.
+	unfenced map[uint16][]string
+	answers  map[string]queryAnswer
+	logs     map[copyKey][]kv.FailoverEntry
 }
 
 // copyKey is one copy of one vbucket.
@@ -95,8 +98,25 @@ func (r *janitorRun) begin(ctx context.Context) bool {
 	if err != nil {
 		r.failed(err)
 	}
-	r.ready = slices.Sorted(maps.Keys(prepared))
+	r.ready, r.unfenced = slices.Sorted(maps.Keys(prepared)), unfencedVBuckets(err)
 	return true
+}
+
+// unfencedVBuckets takes out of a failed preparation what it says about takeovers.
+func unfencedVBuckets(err error) map[uint16][]string {
+	unfenced := map[uint16][]string{}
+	var nodes *NodesError
+	if errors.As(err, &nodes) {
+		for _, failed := range nodes.Failed {
+			var takeovers *dcp.UnfencedError
+			if errors.As(failed, &takeovers) {
+				for _, vb := range takeovers.VBs {
+					unfenced[vb] = append(unfenced[vb], failed.Node)
+				}
+			}
+		}
+	}
+	return unfenced
 }
 
 // allWell says that there is nothing to be changed.
@@ -168,7 +188,7 @@ func (r *janitorRun) decide(ctx context.Context, vb uint16) janitorDecision {
 
 // readHistory is a copy's failover log, empty if it cannot be read: then nothing is concluded from it.
 func (r *janitorRun) readHistory(ctx context.Context, vb uint16, node string) []kv.FailoverEntry {
-	value, err := askAgent(ctx, r.env.system, r.doc.Name, node, readHistory{VB: vb})
+	value, err := r.env.ask(ctx, r.env.config.Limits.Query, r.doc.Name, node, readHistory{VB: vb})
 	answer, ok := value.(historyAnswer)
 	if err != nil || !ok || answer.Entries == nil {
 		return []kv.FailoverEntry{}
@@ -177,7 +197,9 @@ func (r *janitorRun) readHistory(ctx context.Context, vb uint16, node string) []
 }
 
 func (r *janitorRun) caseOf(vb uint16) janitorCase {
-	c := janitorCase{VB: vb, Chain: r.doc.Map[vb], Servers: r.doc.Servers, Copies: map[string]janitorCopy{}}
+	c := janitorCase{
+		VB: vb, Chain: r.doc.Map[vb], Servers: r.doc.Servers, Unfenced: r.unfenced[vb], Copies: map[string]janitorCopy{},
+	}
 	if r.doc.Target != nil {
 		c.FastForward = r.doc.Target[vb]
 	}
@@ -232,9 +254,7 @@ func (r *janitorRun) applyStates(ctx context.Context, decisions []janitorDecisio
 	}
 	broken = map[string]bool{}
 	done, err := onNodes(r.ready, "applying states", func(node string) (struct{}, error) {
-		_, err := within(ctx, r.env.config.Limits.Apply, func(ctx context.Context) (any, error) {
-			return askAgent(ctx, r.env.system, r.doc.Name, node, *orders[node])
-		})
+		_, err := r.env.ask(ctx, r.env.config.Limits.Apply, r.doc.Name, node, *orders[node])
 		return struct{}{}, err
 	})
 	r.note(err, broken)
@@ -300,9 +320,7 @@ func (r *janitorRun) openStreams(ctx context.Context, decisions []janitorDecisio
 		}
 	}
 	done, err := onNodes(sortedKeys(orders), "opening streams", func(node string) (struct{}, error) {
-		_, err := within(ctx, r.env.config.Limits.Apply, func(ctx context.Context) (any, error) {
-			return askAgent(ctx, r.env.system, r.doc.Name, node, *orders[node])
-		})
+		_, err := r.env.ask(ctx, r.env.config.Limits.Apply, r.doc.Name, node, *orders[node])
 		return struct{}{}, err
 	})
 	r.note(err, map[string]bool{})
@@ -319,9 +337,7 @@ func touches(d janitorDecision, nodes map[string]bool) bool {
 // end lets go of the bucket. If nothing is left to repair, what the last rebalance wanted does not matter any more.
 func (r *janitorRun) end(ctx context.Context) {
 	_, err := onNodes(r.ready, "releasing", func(node string) (any, error) {
-		return within(ctx, r.env.config.Limits.Prepare, func(ctx context.Context) (any, error) {
-			return askAgent(ctx, r.env.system, r.doc.Name, node, releaseOwner{r.stamp})
-		})
+		return r.env.ask(ctx, r.env.config.Limits.Prepare, r.doc.Name, node, releaseOwner{r.stamp})
 	})
 	if err != nil {
 		r.failed(err)

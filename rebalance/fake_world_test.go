@@ -1,0 +1,342 @@
+package rebalance
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/shearpin/shearpin/dcp/kv"
+	"github.com/shearpin/shearpin/dcp/mcbp"
+)
+
+// fakeWorld is the nodes of one bucket in memory: what engines do to vbuckets, as far as this package can see it. Every
+// operation passes a gate first, where a test can refuse it, hold it up, or look on.
+type fakeWorld struct {
+	// gate is called without locks held, before the operation happens. A refused operation has not happened. Ops are
+	// numbered from 1 in the order in which they come to the gate.
+	gate func(ctx context.Context, op fakeOp) error
+
+	mu     sync.Mutex
+	nodes  map[string]*fakeNode
+	number int
+	lastID uint64
+	// wrong lists what must never happen and did.
+	wrong []string
+	// replications are those into each node that were started last.
+	replications map[string]*fakeReplications
+}
+
+type fakeOp struct {
+	Number     int
+	Node, What string
+	VB         uint16
+}
+
+func (o fakeOp) String() string { return fmt.Sprintf("%s of vb %d on %s", o.What, o.VB, o.Node) }
+
+type fakeNode struct {
+	exists   bool
+	copies   map[uint16]*fakeCopy
+	revision int64
+}
+
+type fakeCopy struct {
+	state    mcbp.VBucketState
+	topology [][]string
+	high     uint64
+	log      []kv.FailoverEntry
+}
+
+func newFakeWorld(nodes int) *fakeWorld {
+	w := &fakeWorld{nodes: map[string]*fakeNode{}, replications: map[string]*fakeReplications{}}
+	for i := range nodes {
+		w.nodes[fmt.Sprintf("n%d", i)] = &fakeNode{copies: map[uint16]*fakeCopy{}}
+	}
+	return w
+}
+
+// pass takes an operation through the gate.
+func (w *fakeWorld) pass(ctx context.Context, node, what string, vb uint16) error {
+	w.mu.Lock()
+	gate := w.gate
+	w.number++
+	op := fakeOp{w.number, node, what, vb}
+	w.mu.Unlock()
+	if gate == nil {
+		return ctx.Err()
+	}
+	return gate(ctx, op)
+}
+
+func (w *fakeWorld) setGate(gate func(ctx context.Context, op fakeOp) error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.gate, w.number = gate, 0
+}
+
+func (w *fakeWorld) say(format string, args ...any) {
+	w.wrong = append(w.wrong, fmt.Sprintf(format, args...))
+}
+
+// branch begins a new branch of a copy's history.
+func (w *fakeWorld) branch(c *fakeCopy) {
+	w.lastID++
+	c.log = slices.Insert(c.log, 0, kv.FailoverEntry{UUID: w.lastID, Seqno: c.high})
+}
+
+// setState is SET_VBUCKET.
+func (w *fakeWorld) setState(node string, vb uint16, state mcbp.VBucketState, topology [][]string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	copies := w.nodes[node].copies
+	c := copies[vb]
+	if c == nil {
+		c = &fakeCopy{}
+		w.branch(c)
+		copies[vb] = c
+		if state == mcbp.VBucketActive && w.holders(vb) > 0 {
+			w.say("vb %d: %s is made active from nothing while others have data", vb, node)
+		}
+	}
+	if state == mcbp.VBucketActive && c.state != mcbp.VBucketActive {
+		w.branch(c)
+		w.activated(node, vb)
+	}
+	c.state = state
+	c.topology = topology
+}
+
+// activated is called before a copy becomes active.
+func (w *fakeWorld) activated(node string, vb uint16) {
+	for other, n := range w.nodes {
+		if c := n.copies[vb]; other != node && c != nil && c.state == mcbp.VBucketActive {
+			w.say("vb %d: %s becomes active while %s is", vb, node, other)
+		}
+	}
+}
+
+// holders counts the copies with data.
+func (w *fakeWorld) holders(vb uint16) int {
+	holders := 0
+	for _, n := range w.nodes {
+		if c := n.copies[vb]; c != nil && c.high > 0 {
+			holders++
+		}
+	}
+	return holders
+}
+
+func (w *fakeWorld) remove(node string, vb uint16) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	before := w.holders(vb)
+	delete(w.nodes[node].copies, vb)
+	if before == 1 && w.holders(vb) == 0 {
+		w.say("vb %d: %s deletes the last data", vb, node)
+	}
+}
+
+// copyData makes the consumer's copy what the producer's is; streams are instantaneous here.
+func (w *fakeWorld) copyData(producer, consumer string, vb uint16) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	from, to := w.nodes[producer].copies[vb], w.nodes[consumer].copies[vb]
+	if from == nil || to == nil || from.state == mcbp.VBucketDead || from.state == mcbp.VBucketPending || to.state == mcbp.VBucketActive {
+		return mcbp.StatusNotMyVBucket
+	}
+	if to.high > from.high {
+		w.say("vb %d: %s rolls back from %d to %d", vb, consumer, to.high, from.high)
+	}
+	to.high, to.log = from.high, slices.Clone(from.log)
+	return nil
+}
+
+// write adds documents to every vbucket, on its active and the copies that stream from it.
+func (w *fakeWorld) write(documents uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, n := range w.nodes {
+		for _, c := range n.copies {
+			if c.state == mcbp.VBucketActive || c.state == mcbp.VBucketReplica {
+				c.high += documents
+			}
+		}
+	}
+}
+
+// fakeKV is one connection to a node.
+type fakeKV struct {
+	world *fakeWorld
+	node  string
+
+	mu    sync.Mutex
+	ctx   context.Context
+	reset context.CancelCauseFunc
+}
+
+func (w *fakeWorld) connect(node, _ string) (nodeKV, error) {
+	k := &fakeKV{world: w, node: node}
+	k.Reset()
+	return k, nil
+}
+
+func (k *fakeKV) Reset() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.reset != nil {
+		k.reset(kv.ErrClosed)
+	}
+	k.ctx, k.reset = context.WithCancelCause(context.Background())
+}
+
+func (k *fakeKV) Close() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.reset(kv.ErrClosed)
+	return nil
+}
+
+// pass takes a request through the gate. It ends with the connection.
+func (k *fakeKV) pass(ctx context.Context, what string, vb uint16) error {
+	k.mu.Lock()
+	connection := k.ctx
+	k.mu.Unlock()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(connection, func() { cancel(context.Cause(connection)) })()
+	return k.world.pass(ctx, k.node, what, vb)
+}
+
+func (k *fakeKV) SetVBucket(ctx context.Context, vb uint16, state mcbp.VBucketState, topology [][]string) error {
+	if err := k.pass(ctx, "state "+state.String(), vb); err != nil {
+		return err
+	}
+	k.world.setState(k.node, vb, state, topology)
+	return nil
+}
+
+func (k *fakeKV) DeleteVBucket(ctx context.Context, vb uint16) error {
+	if err := k.pass(ctx, "delete", vb); err != nil {
+		return err
+	}
+	k.world.remove(k.node, vb)
+	return nil
+}
+
+func (k *fakeKV) VBuckets(ctx context.Context) (map[uint16]kv.VBucketInfo, error) {
+	if err := k.pass(ctx, "query", 0); err != nil {
+		return nil, err
+	}
+	k.world.mu.Lock()
+	defer k.world.mu.Unlock()
+	infos := map[uint16]kv.VBucketInfo{}
+	for vb, c := range k.world.nodes[k.node].copies {
+		infos[vb] = kv.VBucketInfo{State: c.state, Topology: c.topology, HighSeqno: c.high, PersistedSeqno: c.high, UUID: c.log[0].UUID}
+	}
+	return infos, nil
+}
+
+func (k *fakeKV) copyOf(vb uint16) (fakeCopy, error) {
+	k.world.mu.Lock()
+	defer k.world.mu.Unlock()
+	c := k.world.nodes[k.node].copies[vb]
+	if c == nil {
+		return fakeCopy{}, mcbp.StatusNotMyVBucket
+	}
+	return *c, nil
+}
+
+func (k *fakeKV) VBucketSeqno(ctx context.Context, vb uint16) (kv.SeqnoInfo, error) {
+	if err := k.pass(ctx, "seqno", vb); err != nil {
+		return kv.SeqnoInfo{}, err
+	}
+	c, err := k.copyOf(vb)
+	return kv.SeqnoInfo{High: c.high, Persisted: c.high}, err
+}
+
+func (k *fakeKV) SeqnoPersistence(ctx context.Context, vb uint16, seqno uint64) error {
+	if err := k.pass(ctx, "persistence", vb); err != nil {
+		return err
+	}
+	c, err := k.copyOf(vb)
+	if err == nil && c.high < seqno {
+		return mcbp.StatusTemporaryFailure
+	}
+	return err
+}
+
+func (k *fakeKV) TakeoverEstimate(ctx context.Context, vb uint16, _ string) (kv.Estimate, error) {
+	if err := k.pass(ctx, "estimate", vb); err != nil {
+		return kv.Estimate{}, err
+	}
+	_, err := k.copyOf(vb)
+	return kv.Estimate{Status: "in-memory"}, err
+}
+
+func (k *fakeKV) FailoverLog(ctx context.Context, vb uint16) ([]kv.FailoverEntry, error) {
+	if err := k.pass(ctx, "history", vb); err != nil {
+		return nil, err
+	}
+	c, err := k.copyOf(vb)
+	return slices.Clone(c.log), err
+}
+
+func (k *fakeKV) CreateBucket(ctx context.Context, _, _ string) error {
+	if err := k.pass(ctx, "create bucket", 0); err != nil {
+		return err
+	}
+	k.world.mu.Lock()
+	defer k.world.mu.Unlock()
+	node := k.world.nodes[k.node]
+	if node.exists {
+		return mcbp.StatusKeyExists
+	}
+	node.exists = true
+	return nil
+}
+
+func (k *fakeKV) EnableTraffic(ctx context.Context) error { return k.pass(ctx, "enable traffic", 0) }
+
+func (k *fakeKV) SetClusterConfig(ctx context.Context, _ string, _, revision int64, _ []byte) error {
+	if err := k.pass(ctx, "configuration", 0); err != nil {
+		return err
+	}
+	k.world.mu.Lock()
+	defer k.world.mu.Unlock()
+	node := k.world.nodes[k.node]
+	if revision <= node.revision {
+		k.world.say("%s gets revision %d after %d", k.node, revision, node.revision)
+	}
+	node.revision = revision
+	return nil
+}
+
+// after is how long a fake takes: long enough that the order of things is decided by it, and not by chance.
+func after(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// data is the high seqno of each vbucket's active.
+func (w *fakeWorld) data() map[uint16]uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	data := map[uint16]uint64{}
+	for _, n := range w.nodes {
+		for vb, c := range n.copies {
+			if c.state == mcbp.VBucketActive {
+				data[vb] = c.high
+			}
+		}
+	}
+	return maps.Clone(data)
+}
