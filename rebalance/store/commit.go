@@ -157,6 +157,9 @@ func (c *commit) apply(doc *BucketDoc) error {
 		if !found.Equal(change.Old) && !found.Equal(change.New) {
 			return &ChainConflictError{Bucket: doc.Name, VB: change.VB, Expected: change.Old, Found: found}
 		}
+		if err := vbmap.ValidateChain(change.VB, change.New, vbmap.Rules{}); err != nil {
+			return fmt.Errorf("bucket %q: %w", doc.Name, err)
+		}
 	}
 	for _, change := range c.changes {
 		doc.Map[change.VB] = change.New.Clone()

@@ -115,7 +115,8 @@ func (f *flow) cheapest(source, sink int32) bool {
 	return true
 }
 
-// layer numbers the vertices by their number of arcs from source, along cheapest ways only; false if none leads to sink.
+// layer numbers the vertices by their number of arcs from source, along cheapest ways only; false if none leads to
+// sink.
 func (f *flow) layer(source, sink int32) bool {
 	for v := range f.level {
 		f.level[v] = -1

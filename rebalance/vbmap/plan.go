@@ -19,8 +19,8 @@ type plan struct {
 	// replicas is how many replicas each vbucket gets: fewer than asked for if there are too few nodes.
 	replicas int
 
-	// held is, by vbucket, the nodes that have a copy now and stay, in the order of the current chain; was is the current
-	// active if it stays, or -1.
+	// held is, by vbucket, the nodes that have a copy now and stay, in the order of the current chain; was is the
+	// current active if it stays, or -1.
 	held [][]int
 	was  []int
 
@@ -96,8 +96,9 @@ func (p *plan) byActive() [][]int {
 	return vbuckets
 }
 
-// chains is the finished map. Replicas that were members before come first, in their old order, so that a chain that did
-// not need to change did not; the places of new ones are dealt out so that every node is a first replica about as often.
+// chains is the finished map. Replicas that were members before come first, in their old order, so that a chain that
+// did not need to change did not; the places of new ones are dealt out so that every node is a first replica about as
+// often.
 func (p *plan) chains() Map {
 	m := make(Map, p.params.VBuckets)
 	for vb := range m {

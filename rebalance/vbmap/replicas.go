@@ -143,8 +143,8 @@ func (n *replicaNet) offer(vb int) {
 	}
 }
 
-// door is the vertex between a vbucket and the nodes of a group: the first replica in there is free unless the active is
-// there too.
+// door is the vertex between a vbucket and the nodes of a group: the first replica in there is free unless the active
+// is there too.
 func (n *replicaNet) door(here int, doors map[int]int, group, home int) int {
 	door, ok := doors[group]
 	if ok {

@@ -14,8 +14,8 @@ const (
 	copyTooMany   = int64(1) << 42
 )
 
-// placeTogether gives every vbucket its copies and then, among them, its active. It returns false if that cannot be done
-// evenly.
+// placeTogether gives every vbucket its copies and then, among them, its active. It returns false if that cannot be
+// done evenly.
 func (p *plan) placeTogether(loosely bool) bool {
 	members := p.placeCopies(loosely)
 	if !p.chooseActives(members) {

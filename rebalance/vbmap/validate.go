@@ -64,25 +64,44 @@ func Validate(m Map, rules Rules) error {
 	if rules.VBuckets != 0 && len(m) != rules.VBuckets {
 		errs = append(errs, fmt.Errorf("%w: %d, not %d", ErrVBuckets, len(m), rules.VBuckets))
 	}
-	var known map[string]bool
-	if rules.Nodes != nil {
-		known = make(map[string]bool, len(rules.Nodes))
-		for _, node := range rules.Nodes {
-			known[node] = true
-		}
-	}
+	known := rules.known()
 	const reported = 16
 	for vb, chain := range m {
-		position, err := checkChain(chain, rules, known)
+		err := rules.check(vb, chain, known)
 		if err == nil {
 			continue
 		}
 		if len(errs) == reported {
 			break
 		}
-		errs = append(errs, &ChainError{VB: vb, Chain: chain, Position: position, Err: err})
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// ValidateChain is [Validate] for the chain of one vbucket. Its error is a *[ChainError].
+func ValidateChain(vb int, chain Chain, rules Rules) error {
+	return rules.check(vb, chain, rules.known())
+}
+
+// known is the nodes as a set, nil if everybody is accepted.
+func (r Rules) known() map[string]bool {
+	if r.Nodes == nil {
+		return nil
+	}
+	known := make(map[string]bool, len(r.Nodes))
+	for _, node := range r.Nodes {
+		known[node] = true
+	}
+	return known
+}
+
+func (r Rules) check(vb int, chain Chain, known map[string]bool) error {
+	position, err := checkChain(chain, r, known)
+	if err != nil {
+		return &ChainError{VB: vb, Chain: chain, Position: position, Err: err}
+	}
+	return nil
 }
 
 // checkChain finds the first thing that is wrong with a chain and its position.
