@@ -22,9 +22,10 @@ var mayImport = map[string][]string{
 	"dcp/kvnode/fault": {"dcp/mcbp", "dcp/kvnode"},
 	"dcp":              {"actors", "supervisor", "dcp/mcbp", "dcp/kv", "dcp/relay"},
 
-	"rebalance/vbmap":    {},
-	"rebalance/schedule": {},
-	"rebalance/store":    {"rebalance/vbmap"},
+	"rebalance/vbmap":           {},
+	"rebalance/schedule":        {},
+	"rebalance/store":           {"rebalance/vbmap"},
+	"rebalance/store/storetest": {"rebalance/store", "rebalance/vbmap"},
 	"rebalance": {
 		"actors", "supervisor", "dcp", "dcp/mcbp", "dcp/kv",
 		"rebalance/vbmap", "rebalance/schedule", "rebalance/store",
