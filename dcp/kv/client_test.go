@@ -21,21 +21,23 @@ import (
 
 // held keeps requests back until they are answered by hand.
 type held struct {
-	conn     net.Conn
+	server   *server
 	requests chan mcbp.Frame
 }
 
 func hold(s *server, ops ...mcbp.Opcode) *held {
-	h := &held{requests: make(chan mcbp.Frame, 10_000)}
+	h := &held{server: s, requests: make(chan mcbp.Frame, 10_000)}
 	for _, op := range ops {
-		s.on(op, func(conn net.Conn, request mcbp.Frame) [][]byte {
-			h.conn = conn
+		s.on(op, func(_ net.Conn, request mcbp.Frame) [][]byte {
 			h.requests <- request
 			return nil
 		})
 	}
 	return h
 }
+
+// conn is the node's end of the first connection.
+func (h *held) conn() net.Conn { return h.server.all()[0] }
 
 func (h *held) answer(t *testing.T, request mcbp.Frame, p mcbp.Packet) {
 	t.Helper()
@@ -44,7 +46,7 @@ func (h *held) answer(t *testing.T, request mcbp.Frame, p mcbp.Packet) {
 
 func (h *held) write(t *testing.T, b []byte) {
 	t.Helper()
-	_, err := h.conn.Write(b)
+	_, err := h.conn().Write(b)
 	require.NoError(t, err)
 }
 
@@ -140,7 +142,7 @@ func TestBrokenConnectionFailsAllCallsAtOnce(t *testing.T) {
 		listing := outcome(func() (any, error) { return nil, c.Stats(t.Context(), "x", func(string, string) {}) })
 		synctest.Wait()
 		require.NoError(t, c.Err())
-		require.NoError(t, h.conn.Close())
+		require.NoError(t, h.conn().Close())
 		for _, call := range calls {
 			got := <-call
 			assert.ErrorIs(t, got.err, kv.ErrClosed)
