@@ -61,17 +61,30 @@ func (k *call) answer(v any, err error) {
 }
 
 // From is the way back to a caller. It may be kept and used later, by any process or goroutine; only the first answer
-// counts, and none does once the caller has given up or the called process is dead.
+// counts, and none does once the caller has given up or the called process is dead. The zero From answers nobody.
 type From struct{ call *call }
 
 // Reply answers with a value.
-func (f From) Reply(v any) { f.call.answer(v, nil) }
+func (f From) Reply(v any) {
+	if f.call != nil {
+		f.call.answer(v, nil)
+	}
+}
 
 // Fail answers with an error; nil is taken as a reply of nil.
-func (f From) Fail(err error) { f.call.answer(nil, err) }
+func (f From) Fail(err error) {
+	if f.call != nil {
+		f.call.answer(nil, err)
+	}
+}
 
 // PID returns the calling process, or nil if a plain goroutine calls.
-func (f From) PID() *PID { return f.call.from }
+func (f From) PID() *PID {
+	if f.call == nil {
+		return nil
+	}
+	return f.call.from
+}
 
 // Call sends msg to HandleCall and waits for the answer. It fails with what the callee failed it with; at once with the
 // callee's exit reason if that dies before it answers, NoProcess if it was dead; with an error that wraps the cause of

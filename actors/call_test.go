@@ -226,6 +226,11 @@ func TestFromKnowsTheCaller(t *testing.T) {
 	require.Same(t, caller, <-callers)
 	require.Same(t, caller, <-callers)
 	require.Nil(t, <-callers)
+
+	var nobody actors.From
+	nobody.Reply("x")
+	nobody.Fail(errBoom)
+	require.Nil(t, nobody.PID())
 }
 
 // OTP: call_with_huge_message_queue. The reply does not go through the caller's mailbox.

@@ -35,15 +35,15 @@ func (s *System) Lingering() int {
 
 // Close kills every process, refuses further starts, and waits until nothing of the system runs any more: callbacks,
 // goroutines started by [Context.Go]. If ctx ends first, it returns an error that says how many still linger; Close may
-// then be called again. It must not be called from a process of the system.
+// then be called again. It must not be called from a process of the system. It is not the way to end a supervision tree,
+// which would want to stop in its own order: stop the topmost supervisor before.
 func (s *System) Close(ctx context.Context) error {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
-	// Youngest first: a process dies before those that started it.
-	all := s.Processes()
-	for i := len(all) - 1; i >= 0; i-- {
-		all[i].exit(Killed)
+	// Oldest first: a supervisor that survived its children would try to restart them.
+	for _, p := range s.Processes() {
+		p.exit(Killed)
 	}
 	s.mu.Lock()
 	s.checkEmptied()

@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"context"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -89,6 +90,114 @@ func TestInbox(t *testing.T) {
 	require.Zero(t, b.size())
 	require.False(t, b.put(item{plain, "x"}))
 	require.Empty(t, b.take(nil))
+}
+
+// onDown does something at the very moment at which the watchers of a process are told of its death.
+type onDown struct {
+	at node[watcher]
+	do func()
+}
+
+func (w *onDown) down(*PID, error) { w.do() }
+
+// watchDown puts f behind those that watch p already.
+func watchDown(p *PID, f func()) {
+	w := &onDown{do: f}
+	p.watch(&w.at, w)
+}
+
+// The steps of an exit, in their order: dead, name free, context ended, watchers, links, registry.
+func TestExitOrder(t *testing.T) {
+	s := NewSystem(Options{})
+	first, err := s.Start(t.Context(), linking{}, WithName("first"))
+	require.NoError(t, err)
+	second, err := s.Start(t.Context(), linking{}, WithName("second"))
+	require.NoError(t, err)
+	_, err = first.Call(t.Context(), second)
+	require.NoError(t, err)
+	lifetime := first.lifetime()
+	var steps []string
+	watchDown(first, func() {
+		require.False(t, first.Alive())
+		require.Nil(t, s.Whereis("first"))
+		require.ErrorIs(t, context.Cause(lifetime), Killed)
+		require.True(t, second.Alive(), "links come after monitors")
+		steps = append(steps, "first")
+	})
+	watchDown(second, func() {
+		require.Nil(t, s.Whereis("second"))
+		_, registered := s.engine.ProcessRegistry.GetLocal(first.queue.address.Id)
+		require.False(t, registered, "who dies of it follows when it is done")
+		steps = append(steps, "second")
+	})
+	first.Kill()
+	require.Equal(t, []string{"first", "second"}, steps)
+	require.NoError(t, s.Close(t.Context()))
+}
+
+// Linking to a process that is dying does not hide what it dies of from who is linked to it already.
+func TestLinkToADyingProcess(t *testing.T) {
+	s := NewSystem(Options{})
+	heard := make(chan any, 2)
+	p, err := s.Start(t.Context(), &hearing{heard: heard})
+	require.NoError(t, err)
+	victim, err := s.Start(t.Context(), linking{})
+	require.NoError(t, err)
+	_, err = victim.Call(t.Context(), p)
+	require.NoError(t, err)
+	watchDown(victim, func() { p.context.Link(victim) })
+	victim.Kill()
+	require.Equal(t, any(Exit{PID: victim, Reason: Killed}), <-heard)
+	require.NoError(t, s.Close(t.Context()))
+	require.Empty(t, heard)
+}
+
+// hearing traps exits and passes on what it hears.
+type hearing struct {
+	Base
+	heard chan any
+}
+
+func (*hearing) Init(c *Context) error {
+	c.TrapExits()
+	return nil
+}
+
+func (h *hearing) HandleInfo(_ *Context, msg any) error {
+	h.heard <- msg
+	return nil
+}
+
+// linking links to whom it is called with, and keeps every other call.
+type linking struct{ Base }
+
+func (linking) HandleCall(c *Context, from From, msg any) error {
+	switch msg := msg.(type) {
+	case *PID:
+		c.Link(msg)
+		from.Reply(nil)
+	case chan From:
+		msg <- from
+	}
+	return nil
+}
+
+// An answer given after the first watcher has heard of the death is no answer, though the caller has not heard yet.
+func TestNoAnswerFromTheDead(t *testing.T) {
+	s := NewSystem(Options{})
+	p, err := s.Start(t.Context(), linking{})
+	require.NoError(t, err)
+	froms := make(chan From, 1)
+	watchDown(p, func() { (<-froms).Reply("too late") })
+	outcome := make(chan error, 1)
+	go func() {
+		_, err := p.Call(context.Background(), froms)
+		outcome <- err
+	}()
+	froms <- <-froms
+	p.Kill()
+	require.ErrorIs(t, <-outcome, Killed)
+	require.NoError(t, s.Close(t.Context()))
 }
 
 // A dead process holds on to nothing of what it worked with.

@@ -36,7 +36,7 @@ func TestKilledInACallbackThatDoesNotReturn(t *testing.T) {
 	actortest.Do(t, pid, func(c *actors.Context) error { ctx = c.Ctx(); return nil })
 	ref := monitor(t, watcher, pid)
 	link(t, watcher, pid)
-	release := stuck(pid, nothing)
+	release := stuck(pid, func(*actors.Context) error { return errBoom })
 	pid.Send("never handled")
 	answered := make(chan error, 1)
 	go func() {

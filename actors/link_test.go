@@ -1,7 +1,6 @@
 package actors_test
 
 import (
-	"runtime"
 	"sync"
 	"testing"
 
@@ -92,29 +91,6 @@ func TestLinkToADeadProcess(t *testing.T) {
 	_, plain := start(t, sys, false)
 	plain.Send(actortest.Func(func(c *actors.Context) error { c.Link(gone); return nil }))
 	requireReason(t, plain, actors.NoProcess)
-}
-
-// Linking to a linked process that is dying does not hide what it died of.
-func TestLinkToADyingProcess(t *testing.T) {
-	sys := newSystem(t)
-	for range 500 {
-		probe, pid := start(t, sys, true)
-		var child *actors.PID
-		actortest.Do(t, pid, func(c *actors.Context) (err error) {
-			child, err = c.StartLink(&actortest.Probe{OnInit: func(c *actors.Context) error {
-				c.Self().Send(actortest.Func(func(*actors.Context) error { return errBoom }))
-				return nil
-			}})
-			for child.Alive() {
-				runtime.Gosched()
-			}
-			c.Link(child)
-			return err
-		})
-		actortest.Eventually(t, func() bool { return len(probe.Received()) > 0 })
-		require.True(t, probe.Received()[0] == any(actors.Exit{PID: child, Reason: errBoom}), "%v", probe.Received())
-		pid.Kill()
-	}
 }
 
 // A chain longer than any stack dies from end to end.

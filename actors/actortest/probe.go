@@ -44,7 +44,7 @@ func (p *Probe) Start(t testing.TB, sys *actors.System, opts ...actors.StartOpti
 	t.Helper()
 	pid, err := sys.Start(context.Background(), p, opts...)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("starting a probe: %v", err)
 	}
 	t.Cleanup(pid.Kill)
 	return pid
