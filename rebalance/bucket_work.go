@@ -159,8 +159,8 @@ const (
 	verifyPause = 50 * time.Millisecond
 )
 
-// finish checks that every copy and stream is as the map wants it, takes the nodes that hold nothing any more out of the
-// bucket, and lets go of it.
+// finish lets go of the bucket, checks that every copy and stream is as the map wants it, and takes the nodes that hold
+// nothing any more out of the bucket.
 func (w *bucketWork) finish(ctx context.Context) error {
 	doc, err := w.env.buckets.Get(ctx, w.name)
 	if err != nil {
@@ -172,6 +172,12 @@ func (w *bucketWork) finish(ctx context.Context) error {
 	}
 	names := namesOf(kept)
 	leaving := without(doc.Servers, names...)
+	// Released first, so that a stream which is lost now is opened again by its manager.
+	if _, err := onNodes(doc.Servers, "releasing", func(node string) (any, error) {
+		return w.env.ask(ctx, w.env.config.Limits.Prepare, w.name, node, releaseOwner{w.stamp})
+	}); err != nil {
+		return err
+	}
 	if err := w.verify(ctx, doc, leaving); err != nil {
 		return err
 	}
@@ -181,11 +187,6 @@ func (w *bucketWork) finish(ctx context.Context) error {
 		}
 		d.Target, d.Servers = nil, names
 		return nil
-	}); err != nil {
-		return err
-	}
-	if _, err := onNodes(doc.Servers, "releasing", func(node string) (any, error) {
-		return w.env.ask(ctx, w.env.config.Limits.Prepare, w.name, node, releaseOwner{w.stamp})
 	}); err != nil {
 		return err
 	}

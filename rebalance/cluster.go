@@ -1,6 +1,7 @@
 package rebalance
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -154,7 +155,8 @@ func (c *Cluster) Tree(ctx context.Context) (supervisor.Node, error) {
 	return supervisor.Tree(ctx, c.root)
 }
 
-// createBucket makes a bucket from nothing. Whatever it has reached when it fails, the janitor or another call completes.
+// createBucket makes a bucket from nothing. The bucket exists once its document is stored: what is missing then is the
+// janitor's, what was done before is done again by another call.
 func (e *environment) createBucket(ctx context.Context, config BucketConfig) error {
 	state, err := actors.Call[State](ctx, e.system.Whereis(orchestratorName), stateCall{})
 	if err != nil {
@@ -162,6 +164,9 @@ func (e *environment) createBucket(ctx context.Context, config BucketConfig) err
 	}
 	if state != Idle {
 		return ErrRebalanceRunning
+	}
+	if _, err := e.buckets.Get(ctx, config.Name); !errors.Is(err, store.ErrNotFound) {
+		return cmp.Or(err, fmt.Errorf("bucket %q exists: %w", config.Name, store.ErrConflict))
 	}
 	nodes := e.nodes.all()
 	names := namesOf(nodes)
@@ -203,12 +208,17 @@ func (e *environment) createBucket(ctx context.Context, config BucketConfig) err
 // configKey is where a bucket's configuration is kept: what another node needs to create it too.
 func configKey(bucket string) string { return "bucket-config/" + bucket }
 
+// saveBucketConfig replaces what an attempt to create the bucket may have left.
 func (e *environment) saveBucketConfig(ctx context.Context, config BucketConfig) error {
 	value, err := json.Marshal(config)
 	if err != nil {
 		return err
 	}
-	_, err = e.config.Store.CompareAndSet(ctx, configKey(config.Name), value, 0)
+	_, revision, err := e.config.Store.Get(ctx, configKey(config.Name))
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	_, err = e.config.Store.CompareAndSet(ctx, configKey(config.Name), value, revision)
 	return err
 }
 

@@ -88,13 +88,32 @@ func (e *environment) ensureMembers(ctx context.Context, bucket string, servers 
 		if err != nil {
 			return &NodeError{Node: node, Err: err}
 		}
-		var running *supervisor.AlreadyStartedError
-		_, err = supervisor.StartChild(ctx, e.system.Whereis(membersName), spec)
-		if err != nil && !errors.As(err, &running) {
+		if err := e.startMember(ctx, spec); err != nil {
 			return &NodeError{Node: node, Err: err}
 		}
 	}
 	return nil
+}
+
+// startMember starts a member unless it runs. After the members' supervisor was lost, an agent of its time may not have
+// come to its end yet; the new one waits for that.
+func (e *environment) startMember(ctx context.Context, spec supervisor.ChildSpec) error {
+	for {
+		_, err := supervisor.StartChild(ctx, e.system.Whereis(membersName), spec)
+		var running *supervisor.AlreadyStartedError
+		if errors.As(err, &running) {
+			return nil
+		}
+		var orphan *actors.AlreadyStartedError
+		if !errors.As(err, &orphan) {
+			return err
+		}
+		select {
+		case <-orphan.PID.Done():
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // dropMember ends a bucket's tree on a node that does not hold it any more: its streams are closed first.
@@ -142,7 +161,7 @@ func (e *environment) tree() supervisor.Spec {
 		return supervisor.Worker(id, make, actors.WithName(id), actors.WithKind(id))
 	}
 	return supervisor.Spec{
-		Name: "cluster", Strategy: supervisor.RestForOne, Log: e.config.Log, Events: e.supervisorEvents,
+		Name: "cluster", Strategy: supervisor.RestForOne, Intensity: 3, Log: e.config.Log, Events: e.supervisorEvents,
 		Children: []supervisor.ChildSpec{
 			supervisor.Sub(membersName, supervisor.Spec{Name: membersName, Log: e.config.Log, Events: e.supervisorEvents},
 				actors.WithName(membersName)),

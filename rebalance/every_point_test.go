@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/shearpin/shearpin/actors"
 	"github.com/shearpin/shearpin/dcp"
 	"github.com/shearpin/shearpin/rebalance/store"
 )
@@ -247,6 +248,37 @@ func TestAManagerThatDiesAtAnyPoint(t *testing.T) {
 		i.open(4)
 		i.repaired()
 	})
+}
+
+// A process dies while it is needed. Its supervisor starts it again; the rebalance fails and says so to whoever waits,
+// unless the process was not needed.
+func TestAProcessThatDiesAtAnyPoint(t *testing.T) {
+	for _, name := range []string{orchestratorName, membersName, agentName("orders", "n1")} {
+		t.Run(name, func(t *testing.T) {
+			everyPoint(t, func(t *testing.T, i *interrupted, at int) {
+				var victim *actors.PID
+				i.world.setGate(func(ctx context.Context, op fakeOp) error {
+					if op.Number == at {
+						victim = i.cluster.env.system.Whereis(name)
+						victim.Exit(errInjected)
+						victim.Kill() // of those that trap exits
+					}
+					return ctx.Err()
+				})
+				began := time.Now()
+				run, err := i.cluster.Rebalance(t.Context(), request)
+				if err == nil {
+					_, err = run.Wait(t.Context())
+				}
+				assert.Less(t, time.Since(began), time.Minute)
+				if name == agentName("orders", "n1") {
+					require.NoError(t, err)
+				}
+				require.NoError(t, after(t.Context(), time.Second), "let the supervisor restart it")
+				i.repaired()
+			})
+		})
+	}
 }
 
 // A replication's crash ends the rebalance in the moment in which it is told, whatever the moves are doing.

@@ -129,12 +129,24 @@ func (j *janitorProcess) HandleInfo(c *actors.Context, msg any) error {
 	}
 	m.report.Ended = c.Clock().Now()
 	j.env.janitorRuns.Add(1)
-	j.log.Info("janitor_done", "reason", m.report.Reason, "fixes", m.report.Fixes(), "err", m.report.Problem())
+	j.tell(c, m.report)
 	j.env.events.Publish(JanitorEnded{m.report})
 	j.from.Reply(m.report)
 	j.from = nil
 	j.next(c)
 	return nil
+}
+
+// tell logs the end of a run: what it could not repair is for somebody to act on.
+func (j *janitorProcess) tell(c *actors.Context, report JanitorReport) {
+	problem, fixes, level := report.Problem(), report.Fixes(), slog.LevelInfo
+	switch {
+	case problem != nil:
+		level = slog.LevelWarn
+	case fixes == 0 && report.Reason == reasonPeriodic:
+		level = slog.LevelDebug
+	}
+	j.log.Log(c.Ctx(), level, "janitor_done", "reason", report.Reason, "fixes", fixes, "err", problem)
 }
 
 func (j *janitorProcess) next(c *actors.Context) {

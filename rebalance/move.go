@@ -21,7 +21,6 @@ type move struct {
 	machine *moveMachine
 	log     *slog.Logger
 	timers  map[timerSlot]actors.Timer
-	step    Step
 }
 
 // timerSlot is where a timer stands; a step's timer takes the place of the same one of the step before.
@@ -45,7 +44,6 @@ type (
 	moveFreed struct{ vb uint16 }
 	moveEnded struct {
 		vb        uint16
-		step      Step
 		err       error
 		leftovers []string
 	}
@@ -105,7 +103,6 @@ func (m *move) perform(c *actors.Context, effects []moveEffect) error {
 	for _, effect := range effects {
 		switch e := effect.(type) {
 		case moveStep:
-			m.step = e.Step
 			m.log.Debug("move_step", "step", string(e.Step))
 		case moveAsk:
 			c.Request(c.System().Whereis(agentName(m.bucket, e.Node)), requestBackstop, e.Request, e.ID)
@@ -137,13 +134,11 @@ func (m *move) commit(c *actors.Context, id int) {
 }
 
 func (m *move) finish(c *actors.Context, e moveFinished) error {
-	ended := moveEnded{vb: m.machine.plan.VB, step: m.step, err: e.Err}
+	ended := moveEnded{vb: m.machine.plan.VB, err: e.Err}
 	for _, left := range e.Leftovers {
 		ended.leftovers = append(ended.leftovers, fmt.Sprintf("vb %d: %v", ended.vb, left))
 	}
-	if e.Err != nil {
-		m.log.Info("move_failed", "step", string(m.step), "err", e.Err)
-	} else {
+	if e.Err == nil {
 		m.log.Debug("move_done", "leftovers", len(e.Leftovers))
 	}
 	c.Send(m.mover, ended)

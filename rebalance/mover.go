@@ -1,7 +1,7 @@
 package rebalance
 
 import (
-	"context"
+	"errors"
 	"log/slog"
 
 	"github.com/shearpin/shearpin/actors"
@@ -21,6 +21,8 @@ type mover struct {
 	machine *moverMachine
 	moves   map[uint16]*actors.PID
 	vbs     map[*actors.PID]uint16
+	// told are the failed moves that are in the log.
+	told map[uint16]bool
 }
 
 // The messages of a mover.
@@ -43,7 +45,7 @@ func newMover(e *environment, bucket string, epoch stamp, plans []movePlan, boss
 	return &mover{
 		env: e, bucket: bucket, stamp: epoch, boss: boss, log: e.log("mover", "bucket", bucket, "epoch", epoch.Epoch),
 		machine: newMoverMachine(plans, e.config.Limits.Schedule),
-		moves:   map[uint16]*actors.PID{}, vbs: map[*actors.PID]uint16{},
+		moves:   map[uint16]*actors.PID{}, vbs: map[*actors.PID]uint16{}, told: map[uint16]bool{},
 	}
 }
 
@@ -63,7 +65,7 @@ func (m *mover) HandleInfo(c *actors.Context, msg any) error {
 	case moveFreed:
 		return m.perform(c, m.machine.backfillDone(msg.vb))
 	case moveEnded:
-		m.env.events.Publish(MoveEnded{Bucket: m.bucket, VB: msg.vb, Err: msg.err, At: c.Clock().Now()})
+		m.tell(c, msg.vb, msg.err)
 		return m.perform(c, m.machine.moveEnded(msg.vb, msg.err, msg.leftovers))
 	case replicationNews:
 		return m.perform(c, m.news(msg.event))
@@ -126,12 +128,29 @@ func (m *mover) perform(c *actors.Context, effects []moverEffect) error {
 		case moverProgressed:
 			c.Send(m.boss, moverNews{e})
 		case moverFinished:
+			var failed *MoveError
+			if errors.As(e.Err, &failed) {
+				m.tell(c, failed.VB, failed)
+			}
 			m.log.Info("mover_ended", "moves", m.machine.done, "err", e.Err)
 			c.Send(m.boss, moverEnded{e.Err, m.machine.leftovers})
 			return actors.Normal
 		}
 	}
 	return nil
+}
+
+// tell spreads the news that a move has ended, once: a crash can end a move before that knows of it.
+func (m *mover) tell(c *actors.Context, vb uint16, err error) {
+	if m.told[vb] {
+		return
+	}
+	m.told[vb] = true
+	var failed *MoveError
+	if errors.As(err, &failed) {
+		m.log.Info("move_failed", "vb", vb, "step", string(failed.Step), "err", err)
+	}
+	m.env.events.Publish(MoveEnded{Bucket: m.bucket, VB: vb, Err: err, At: c.Clock().Now()})
 }
 
 // start begins a move. Its end is an effect if it could not even be started.
@@ -150,16 +169,4 @@ func (m *mover) Terminate(c *actors.Context, _ error) {
 	for _, pid := range m.moves {
 		c.Exit(pid, actors.Shutdown)
 	}
-}
-
-// withContext runs f beside the mailbox with a context that cancel ends before the process dies.
-func withContext(c *actors.Context, f func(ctx context.Context) any) (cancel context.CancelFunc) {
-	stopped, cancel := context.WithCancel(context.Background())
-	c.Go(func(ctx context.Context) any {
-		ctx, done := context.WithCancel(ctx)
-		defer done()
-		defer context.AfterFunc(stopped, done)()
-		return f(ctx)
-	})
-	return cancel
 }

@@ -198,3 +198,15 @@ func (r *rebalancer) Terminate(c *actors.Context, _ error) {
 		c.Exit(r.mover, actors.Shutdown)
 	}
 }
+
+// withContext runs f beside the mailbox with a context that cancel ends before the process dies.
+func withContext(c *actors.Context, f func(ctx context.Context) any) (cancel context.CancelFunc) {
+	stopped, cancel := context.WithCancel(context.Background())
+	c.Go(func(ctx context.Context) any {
+		ctx, done := context.WithCancel(ctx)
+		defer done()
+		defer context.AfterFunc(stopped, done)()
+		return f(ctx)
+	})
+	return cancel
+}
