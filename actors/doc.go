@@ -43,8 +43,8 @@
 // A process that wants to know of a death sets a monitor ([Context.Monitor]) and gets one [Down] with the reason. Processes
 // that cannot live without each other are linked ([Context.Link], [Context.StartLink]): the death of one is an exit signal
 // to the other, which dies of it too, unless the reason is Normal. A process that traps exits ([Context.TrapExits]) gets an
-// [Exit] message in its place, as supervisors do. A signal from its parent, which is who started it by StartLink, ends a
-// process in any case; one that traps exits runs Terminate first.
+// [Exit] message in its place, as supervisors do. Its parent, which is who started it by StartLink, it obeys all the same:
+// it ends, after Terminate, when the parent dies or sends it an exit signal.
 //
 // # Waiting
 //

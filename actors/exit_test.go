@@ -193,14 +193,21 @@ func TestStopThatFails(t *testing.T) {
 	})
 }
 
-// drainer takes its time to stop.
+// drainer goes on after it was told to stop, until it gets a message.
 type drainer struct {
 	actors.Base
+	told     chan error
 	stopping error
 }
 
 func (d *drainer) HandleStop(_ *actors.Context, reason error) error {
 	d.stopping = reason
+	d.told <- reason
+	return nil
+}
+
+func (d *drainer) HandleCall(_ *actors.Context, from actors.From, _ any) error {
+	from.Reply("still here")
 	return nil
 }
 
@@ -208,16 +215,37 @@ func (d *drainer) HandleInfo(*actors.Context, any) error { return d.stopping }
 
 func TestDrainer(t *testing.T) {
 	sys := newSystem(t)
-	pid, err := sys.Start(t.Context(), &drainer{})
-	require.NoError(t, err)
-	stopped := make(chan error, 1)
-	go func() { stopped <- pid.Stop(context.Background(), errBoom) }()
-	actortest.Eventually(t, func() bool {
-		pid.Send("are you done")
-		return !pid.Alive()
-	})
-	require.NoError(t, <-stopped)
-	require.Equal(t, errBoom, pid.Reason())
+	for _, name := range []string{"stop", "parent"} {
+		t.Run(name, func(t *testing.T) {
+			d := &drainer{told: make(chan error, 1)}
+			_, parent := start(t, sys, true)
+			var pid *actors.PID
+			actortest.Do(t, parent, func(c *actors.Context) (err error) {
+				pid, err = c.StartLink(&trapping{d})
+				if name == "parent" {
+					c.Exit(pid, errBoom)
+				}
+				return err
+			})
+			if name == "stop" {
+				go func() { _ = pid.Stop(context.Background(), errBoom) }()
+			}
+			require.Equal(t, errBoom, <-d.told)
+			v, err := pid.Call(t.Context(), "are you there")
+			require.NoError(t, err)
+			require.Equal(t, "still here", v)
+			pid.Send("go now")
+			requireReason(t, pid, errBoom)
+		})
+	}
+}
+
+// trapping makes a drainer trap exits.
+type trapping struct{ *drainer }
+
+func (trapping) Init(c *actors.Context) error {
+	c.TrapExits()
+	return nil
 }
 
 // OTP's exit/2: what a signal does to processes that trap exits and to those that do not.
