@@ -199,16 +199,14 @@ func (p *pair) crashes() []dcp.LinkCrashed {
 	return all
 }
 
-func (p *pair) incarnations() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	n := 0
-	for _, e := range p.news {
-		if _, ok := e.(dcp.ConsumerStarted); ok {
-			n++
-		}
+// incarnation is that of the link's connections, 0 if there is no link.
+func (p *pair) incarnation() int {
+	status, err := p.manager.Status(p.ctx)
+	require.NoError(p.t, err)
+	if len(status.Links) == 0 {
+		return 0
 	}
-	return n
+	return int(status.Links[0].Incarnation)
 }
 
 // exited are the deaths that supervisors saw, the first one first.

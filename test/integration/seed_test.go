@@ -28,7 +28,7 @@ func TestReplicationFollowsTheActive(t *testing.T) {
 	p.requireReplicated(3)
 	p.requireReplicated(4)
 	assert.Equal(t, all(), p.streams())
-	assert.Equal(t, 1, p.incarnations())
+	assert.Equal(t, 1, p.incarnation())
 
 	require.NoError(t, p.manager.Apply(p.ctx, 1, "", map[uint16]string{3: ""}))
 	assert.NotContains(t, p.streams(), uint16(3))
@@ -59,7 +59,7 @@ func crashes(t *testing.T, kind fault.Kind, limits dcp.Limits, child string, che
 	check(t, first.Reason, record)
 
 	p.eventually("the other streams come back", func() bool { return assert.ObjectsAreEqual([]uint16{0, 1, 2}, p.streams()) })
-	assert.Equal(t, 2, p.incarnations())
+	assert.Equal(t, 2, p.incarnation())
 	require.NoError(t, p.apply(10, 11, 12), "the fault is over")
 	p.write(10, 10)
 	p.requireReplicated(10)
@@ -129,7 +129,7 @@ func TestAnAddErrorIsOrdinary(t *testing.T) {
 	assert.Contains(t, apply.ByVB, p.record().VB)
 	assert.Len(t, p.streams(), 2)
 	assert.Empty(t, p.crashes())
-	assert.Equal(t, 1, p.incarnations())
+	assert.Equal(t, 1, p.incarnation())
 	require.NoError(t, p.apply(10, 11, 12))
 }
 
@@ -141,7 +141,7 @@ func TestRule2AndAStaleEndDuringATakeover(t *testing.T) {
 	require.NoError(t, p.manager.Takeover(p.ctx, 1, "move", 5, producer))
 	assert.EqualValues(t, 5, p.record().VB)
 	assert.Empty(t, p.crashes())
-	assert.Equal(t, 1, p.incarnations())
+	assert.Equal(t, 1, p.incarnation())
 
 	states := map[string]mcbp.VBucketState{}
 	for node, client := range p.clients {

@@ -54,13 +54,13 @@ func TestFenceOpensTheConsumerAgain(t *testing.T) {
 	require.NoError(t, p.manager.Fence(p.ctx, 7, producer))
 	assert.Empty(t, p.crashes())
 	p.eventually("the stream is back", func() bool { return len(p.streams()) == 1 })
-	assert.Equal(t, 2, p.incarnations())
+	assert.Equal(t, 2, p.incarnation())
 }
 
 func TestFenceWithoutALink(t *testing.T) {
 	p := newPair(t, healthy, dcp.Limits{})
 	require.NoError(t, p.manager.Fence(p.ctx, 7, producer))
-	assert.Equal(t, 0, p.incarnations())
+	assert.Equal(t, 0, p.incarnation())
 }
 
 func TestShutClosesTheStreamsAtTheConsumer(t *testing.T) {
