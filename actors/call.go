@@ -3,7 +3,6 @@ package actors
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync/atomic"
 )
 
@@ -87,20 +86,20 @@ func (f From) PID() *PID {
 }
 
 // Call sends msg to HandleCall and waits for the answer. It fails with what the callee failed it with; at once with the
-// callee's exit reason if that dies before it answers, NoProcess if it was dead; with an error that wraps the cause of
-// ctx's end; with ErrCallingSelf. A ctx without an end is allowed: the call then ends at the latest with the callee.
+// callee's exit reason if that dies before it answers, NoProcess if it was dead; with a *WaitError when ctx ends; with
+// ErrCallingSelf. A ctx without an end is allowed: the call then ends at the latest with the callee.
 func (p *PID) Call(ctx context.Context, msg any) (any, error) {
 	from := callerOf(ctx)
 	k := newCall(from, p, msg)
 	return k.exchange(ctx, called, k)
 }
 
-// Call is PID.Call with a reply of a known type; a reply of another type is an error.
+// Call is PID.Call with a reply of a known type; a reply of another type is a *ReplyTypeError, and nil is the zero value.
 func Call[T any](ctx context.Context, p *PID, msg any) (T, error) {
 	v, err := p.Call(ctx, msg)
 	t, ok := v.(T)
 	if err == nil && !ok && v != nil {
-		err = fmt.Errorf("call to %v: reply is %T, not %T", p, v, t)
+		err = &ReplyTypeError{p, v}
 	}
 	return t, err
 }
@@ -124,7 +123,7 @@ func (k *call) exchange(ctx context.Context, as kind, m any) (any, error) {
 		return nil, ErrCallingSelf
 	}
 	if ctx.Err() != nil {
-		return nil, gaveUp(to, context.Cause(ctx))
+		return nil, &WaitError{"call", to, context.Cause(ctx)}
 	}
 	if !to.watch(&k.at, k) {
 		return nil, NoProcess
@@ -136,7 +135,7 @@ func (k *call) exchange(ctx context.Context, as kind, m any) (any, error) {
 		callerDied = from.Done()
 		if !from.fenced(to, as, m) {
 			to.unwatch(&k.at)
-			return nil, gaveUp(to, from.reason)
+			return nil, &WaitError{"call", to, from.reason}
 		}
 	}
 	var cause error
@@ -150,14 +149,12 @@ func (k *call) exchange(ctx context.Context, as kind, m any) (any, error) {
 	}
 	to.unwatch(&k.at)
 	if k.settled.CompareAndSwap(false, true) {
-		return nil, gaveUp(to, cause)
+		return nil, &WaitError{"call", to, cause}
 	}
 	// An outcome came at the same moment; it is the truth.
 	<-k.ready
 	return k.value, k.err
 }
-
-func gaveUp(to *PID, cause error) error { return fmt.Errorf("call to %v: %w", to, cause) }
 
 // watch enters w among those that hear of p's death; false means that p is dead.
 func (p *PID) watch(n *node[watcher], w watcher) bool {

@@ -1,9 +1,6 @@
 package actors
 
-import (
-	"context"
-	"fmt"
-)
+import "context"
 
 // Whereis returns the process that holds a name, or nil. Every method of a nil PID behaves as that of a dead process.
 func (s *System) Whereis(name string) *PID {
@@ -34,9 +31,9 @@ func (s *System) Lingering() int {
 }
 
 // Close kills every process, refuses further starts, and waits until nothing of the system runs any more: callbacks,
-// goroutines started by [Context.Go]. If ctx ends first, it returns an error that says how many still linger; Close may
-// then be called again. It must not be called from a process of the system. It is not the way to end a supervision tree,
-// which would want to stop in its own order: stop the topmost supervisor before.
+// goroutines started by [Context.Go]. If ctx ends first, it returns a *CloseError; Close may then be called again. It must
+// not be called from a process of the system. It is not the way to end a supervision tree, which would want to stop in its
+// own order: stop the topmost supervisor before.
 func (s *System) Close(ctx context.Context) error {
 	s.mu.Lock()
 	s.closed = true
@@ -51,7 +48,7 @@ func (s *System) Close(ctx context.Context) error {
 	select {
 	case <-s.emptied:
 	case <-ctx.Done():
-		return fmt.Errorf("closing actor system: %d callbacks or goroutines still run: %w", s.Lingering(), context.Cause(ctx))
+		return &CloseError{s.Lingering(), context.Cause(ctx)}
 	}
 	s.stopEngine()
 	return nil

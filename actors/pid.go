@@ -171,7 +171,7 @@ func (p *PID) Kill() { p.Exit(Killed) }
 
 // Stop ends the process in an orderly way: when it has handled what was sent before, it runs Terminate (or HandleStop)
 // and exits with the reason. Stop returns nil when it is dead with that reason; else the reason it died of, NoProcess if
-// it was dead before, or an error that wraps the cause of ctx's end. A nil reason means Normal.
+// it was dead before, or a *WaitError if ctx ended. A nil reason means Normal.
 func (p *PID) Stop(ctx context.Context, reason error) error {
 	return stop(ctx, callerOf(ctx), p, reason)
 }

@@ -79,7 +79,7 @@ type Exit struct {
 }
 
 // Response is the outcome of a [Context.Request]; exactly one arrives in HandleInfo. Err is what the callee failed the
-// request with, the reason of its death, or an error that wraps context.DeadlineExceeded.
+// request with, the reason of its death, or a *WaitError that wraps context.DeadlineExceeded.
 type Response struct {
 	Tag   any
 	Value any

@@ -24,24 +24,6 @@ var (
 	NoProcess error = &sentinel{"no process"}
 )
 
-// Errors of this package that are not exit reasons of a process.
-var (
-	// ErrIgnore is returned by an Init that decides that the process is not needed. The start then fails with
-	// ErrIgnore, and a supervisor takes this as success without a process.
-	ErrIgnore error = &sentinel{"start ignored"}
-	// ErrInitTimeout is returned by a start whose Init did not return in time. The process has been killed.
-	ErrInitTimeout error = &sentinel{"init timed out"}
-	// ErrCallingSelf is returned to a process that calls or stops itself: it would wait for itself.
-	ErrCallingSelf error = &sentinel{"process is calling itself"}
-	// ErrUnexpectedCall is what [Base] answers to every call.
-	ErrUnexpectedCall error = &sentinel{"unexpected call"}
-	// ErrSystemClosed is returned by a start in a system that was closed.
-	ErrSystemClosed error = &sentinel{"actor system is closed"}
-	// ErrGoexit is the exit reason of a process in which a callback, or a function started by [Context.Go], called
-	// runtime.Goexit (testing's FailNow does).
-	ErrGoexit error = &sentinel{"runtime.Goexit in a process"}
-)
-
 // ShutdownReason is OTP's {shutdown, Detail}: an orderly stop that says why. errors.Is(reason, Shutdown) holds, and
 // Detail is reached by errors.Is and errors.As.
 type ShutdownReason struct{ Detail error }
@@ -113,14 +95,6 @@ func (e *PanicError) Stack() string {
 		}
 	}
 }
-
-// AlreadyStartedError is returned by a start under a name that a living process holds.
-type AlreadyStartedError struct {
-	Name string
-	PID  *PID
-}
-
-func (e *AlreadyStartedError) Error() string { return fmt.Sprintf("name %q is taken", e.Name) }
 
 // crash turns what a deferred function recovered into an exit reason. It must be called from that deferred function;
 // nothing recovered means that the goroutine is ending by runtime.Goexit.

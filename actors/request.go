@@ -14,7 +14,7 @@ type request struct {
 }
 
 // Request calls pid without waiting: exactly one [Response] with the tag arrives in HandleInfo, with the answer, with the
-// reason of pid's death (NoProcess if it is dead), or after timeout with an error that wraps context.DeadlineExceeded.
+// reason of pid's death (NoProcess if it is dead), or after timeout with a *WaitError that wraps context.DeadlineExceeded.
 // An answer that comes later is dropped.
 func (c *Context) Request(pid *PID, timeout time.Duration, msg, tag any) {
 	p := c.self
@@ -36,7 +36,7 @@ func (c *Context) Request(pid *PID, timeout time.Duration, msg, tag any) {
 
 // expire is the timer's end.
 func (r *request) expire() {
-	if r.settle(nil, gaveUp(r.callee, context.DeadlineExceeded)) {
+	if r.settle(nil, &WaitError{"call", r.callee, context.DeadlineExceeded}) {
 		r.callee.unwatch(&r.at)
 		r.release()
 	}

@@ -2,7 +2,6 @@ package actors
 
 import (
 	"context"
-	"fmt"
 	"sync/atomic"
 	"time"
 )
@@ -38,8 +37,8 @@ func WithInitTimeout(d time.Duration) StartOption { return func(o *startOptions)
 
 // Start starts a process that is linked to nobody. It returns when Init has returned: the process, or the error that Init
 // returned, *PanicError or ErrGoexit if it crashed, ErrIgnore, ErrInitTimeout, *AlreadyStartedError, ErrSystemClosed,
-// Killed or another reason if an exit signal ended it, or an error that wraps the cause of ctx's end; ctx matters only
-// until Start returns. A start that fails leaves no trace: its name is free when Start returns.
+// Killed or another reason if an exit signal ended it, or a *WaitError if ctx ended; ctx matters only until Start
+// returns. A start that fails leaves no trace: its name is free when Start returns.
 func (s *System) Start(ctx context.Context, impl Process, opts ...StartOption) (*PID, error) {
 	return s.start(ctx, nil, impl, opts)
 }
@@ -97,7 +96,7 @@ func (s *System) start(ctx context.Context, parent *PID, impl Process, opts []St
 	case <-ctx.Done():
 		p.abortStart()
 		if err = <-decided; err == Killed {
-			err = fmt.Errorf("starting %v: %w", p, context.Cause(ctx))
+			err = &WaitError{"start", p, context.Cause(ctx)}
 		}
 	}
 	switch {

@@ -165,6 +165,7 @@ func TestStartEndsWithItsContext(t *testing.T) {
 	}}
 	_, err := sys.Start(ctx, probe, actors.WithName("x"))
 	require.ErrorIs(t, err, errBoom)
+	require.EqualError(t, err, "start of x: boom")
 	require.Nil(t, sys.Whereis("x"))
 	actortest.Eventually(t, func() bool { return sys.Lingering() == 0 })
 }

@@ -8,11 +8,11 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 )
 
-// This file is the only one that touches Proto.Actor. Taken from it are the mailbox, which runs a process' callbacks
-// one after the other in a goroutine while there is something to do, the dispatcher, and the registry with its ids. A process registers itself in that registry as an
-// ActorProcess of its own mailbox instead of being spawned as an actor: an actor's context, parent, children, watchers,
-// lifecycle messages and restarts cannot express Erlang's rules, so nothing of them is wanted, and what is not there can
-// neither cost memory nor interfere.
+// This file is the only one that touches Proto.Actor. Taken from it are the mailbox, which runs a process' callbacks one
+// after the other in a goroutine while there is something to do, the dispatcher, and the registry with its ids. A process
+// registers itself in that registry as an ActorProcess of its own mailbox instead of being spawned as an actor: an actor's
+// context, parent, children, watchers, lifecycle messages and restarts cannot express Erlang's rules, so nothing of them is
+// wanted, and what is not there can neither cost memory nor interfere.
 
 // Dispatcher runs the mailboxes of a system. Schedule must not run fn before it has returned: senders call it with locks
 // held. Throughput is the number of messages after which a mailbox yields.
@@ -122,5 +122,6 @@ var _ actor.MessageInvoker = (*invoker)(nil)
 // InvokeSystemMessage is not used: system messages overtake, and signals must not.
 func (i *invoker) InvokeSystemMessage(any) {}
 
-// EscalateFailure is called by the mailbox after a panic that InvokeUserMessage let through, which would be a fault in this package.
+// EscalateFailure is called by the mailbox after a panic that InvokeUserMessage let through, which would be a fault of this
+// package.
 func (i *invoker) EscalateFailure(reason, _ any) { (*PID)(i).exit(NewPanicError(reason)) }

@@ -53,7 +53,12 @@ func TestClose(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errBoom)
-	require.ErrorIs(t, sys.Close(ctx), errBoom)
+	err = sys.Close(ctx)
+	require.ErrorIs(t, err, errBoom)
+	var unfinished *actors.CloseError
+	require.ErrorAs(t, err, &unfinished)
+	require.Positive(t, unfinished.Lingering)
+	require.ErrorContains(t, err, "callbacks or goroutines still run: boom")
 	release()
 	require.NoError(t, sys.Close(t.Context()))
 	require.ErrorIs(t, <-waiting, actors.Killed)

@@ -98,7 +98,7 @@ func TestTreeWithoutAnswer(t *testing.T) {
 		close(leave)
 		tree, err = supervisor.Tree(t.Context(), top)
 		require.NoError(t, err)
-		require.ErrorContains(t, tree.Children[0].Err, "reply is", "it answered, but not as a supervisor does")
+		require.ErrorAs(t, tree.Children[0].Err, new(*actors.ReplyTypeError), "it answered, but not as a supervisor does")
 	})
 }
 

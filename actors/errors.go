@@ -1,0 +1,69 @@
+package actors
+
+import "fmt"
+
+// Errors of this package that are not exit reasons of a process.
+var (
+	// ErrIgnore is returned by an Init that decides that the process is not needed. The start then fails with
+	// ErrIgnore, and a supervisor takes this as success without a process.
+	ErrIgnore error = &sentinel{"start ignored"}
+	// ErrInitTimeout is returned by a start whose Init did not return in time. The process has been killed.
+	ErrInitTimeout error = &sentinel{"init timed out"}
+	// ErrCallingSelf is returned to a process that calls or stops itself: it would wait for itself.
+	ErrCallingSelf error = &sentinel{"process is calling itself"}
+	// ErrUnexpectedCall is what [Base] answers to every call.
+	ErrUnexpectedCall error = &sentinel{"unexpected call"}
+	// ErrSystemClosed is returned by a start in a system that was closed.
+	ErrSystemClosed error = &sentinel{"actor system is closed"}
+	// ErrGoexit is the exit reason of a process in which a callback, or a function started by [Context.Go], called
+	// runtime.Goexit (testing's FailNow does).
+	ErrGoexit error = &sentinel{"runtime.Goexit in a process"}
+)
+
+// AlreadyStartedError is returned by a start under a name that a living process holds.
+type AlreadyStartedError struct {
+	Name string
+	PID  *PID
+}
+
+func (e *AlreadyStartedError) Error() string { return fmt.Sprintf("name %q is taken", e.Name) }
+
+// WaitError is returned by a call, a stop or a start that was given up, because its context ended or its caller died, and
+// stands in the [Response] of a request that timed out.
+type WaitError struct {
+	// Op is "call" or "start".
+	Op  string
+	PID *PID
+	// Err is the cause of the context's end (context.DeadlineExceeded for a request) or the caller's exit reason.
+	Err error
+}
+
+func (e *WaitError) Error() string { return fmt.Sprintf("%s of %v: %v", e.Op, e.PID, e.Err) }
+
+// Unwrap returns Err.
+func (e *WaitError) Unwrap() error { return e.Err }
+
+// ReplyTypeError is returned by [Call] when the reply is not of the type that was asked for.
+type ReplyTypeError struct {
+	PID   *PID
+	Reply any
+}
+
+func (e *ReplyTypeError) Error() string {
+	return fmt.Sprintf("call of %v: unexpected reply of type %T", e.PID, e.Reply)
+}
+
+// CloseError is returned by a [System.Close] that was given up.
+type CloseError struct {
+	// Lingering is how many callbacks and goroutines still run.
+	Lingering int
+	// Err is the cause of the context's end.
+	Err error
+}
+
+func (e *CloseError) Error() string {
+	return fmt.Sprintf("closing actor system: %d callbacks or goroutines still run: %v", e.Lingering, e.Err)
+}
+
+// Unwrap returns Err.
+func (e *CloseError) Unwrap() error { return e.Err }
