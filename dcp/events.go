@@ -51,6 +51,13 @@ type (
 		VBs []uint16
 		At  time.Time
 	}
+	// LinkFenced is published when a link's connections were closed so that the consumer's can be opened again. All its
+	// streams are gone; those that nobody owns come back by themselves.
+	LinkFenced struct {
+		Link
+		Incarnation uint64
+		At          time.Time
+	}
 	// LinkGaveUp is published when a link's supervisor has restarted its connections too often. The manager tries again
 	// later.
 	LinkGaveUp struct {
@@ -70,5 +77,6 @@ type (
 func (ConsumerStarted) replicationEvent() {}
 func (LinkUp) replicationEvent()          {}
 func (LinkCrashed) replicationEvent()     {}
+func (LinkFenced) replicationEvent()      {}
 func (LinkGaveUp) replicationEvent()      {}
 func (StreamEnded) replicationEvent()     {}

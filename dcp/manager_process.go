@@ -165,6 +165,8 @@ func (p *managerProcess) news(event Event, now time.Time) {
 		p.machine.linkIsUp(keyOf(e.Link), e.Incarnation, now)
 	case LinkCrashed:
 		p.machine.linkCrashed(keyOf(e.Link), e.Incarnation, e.Reason, e.VBs, now)
+	case LinkFenced:
+		p.machine.linkCrashed(keyOf(e.Link), e.Incarnation, ErrFenced, nil, now)
 	case StreamEnded:
 		p.machine.streamEnded(keyOf(e.Link), e.VB, now)
 	}

@@ -191,7 +191,11 @@ func (m *replicatorMachine) down(role string, pid *actors.PID, reason error, now
 			m.emit(answerLink{call: call.id, err: m.link.wrap(reason), incarnation: m.incarnation})
 		}
 	}
-	if planned || errors.Is(reason, ErrFenced) {
+	switch {
+	case planned:
+		return
+	case errors.Is(reason, ErrFenced):
+		m.emit(publishLink{LinkFenced{Link: m.link, Incarnation: m.incarnation, At: now}})
 		return
 	}
 	m.emit(publishLink{LinkCrashed{

@@ -199,6 +199,7 @@ func TestFenceIsAnsweredByTheNextOpen(t *testing.T) {
 		p.down(RoleConsumer, ErrFenced)
 		require.ErrorIs(t, p.answers[1].err, ErrFenced)
 		assert.Empty(t, p.crashes(), "a fence is no crash")
+		assert.Equal(t, LinkFenced{Link: p.m.link, Incarnation: 1, At: p.now}, p.events[len(p.events)-1], "but its streams are gone")
 		p.restart()
 		assert.NotContains(t, p.answers, callID(9))
 		p.m.opened(RoleConsumer, p.consumer, p.now)

@@ -53,7 +53,9 @@ func TestFenceOpensTheConsumerAgain(t *testing.T) {
 	require.NoError(t, p.apply(7))
 	require.NoError(t, p.manager.Fence(p.ctx, 7, producer))
 	assert.Empty(t, p.crashes())
-	p.eventually("the stream is back", func() bool { return len(p.streams()) == 1 })
+	p.write(7, 10)
+	p.requireReplicated(7)
+	p.eventually("the manager knows it", func() bool { return len(p.streams()) == 1 })
 	assert.Equal(t, 2, p.incarnation())
 }
 
