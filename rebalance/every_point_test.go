@@ -98,6 +98,8 @@ func (i *interrupted) repaired() {
 
 // everyPoint calls interrupt for each operation of a rebalance, with a gate that lets it do something at that operation.
 func everyPoint(t *testing.T, interrupt func(t *testing.T, i *interrupted, at int)) {
+	t.Helper()
+	t.Parallel()
 	operations := 0
 	synctest.Test(t, func(t *testing.T) {
 		i := newInterrupted(t, 3)
