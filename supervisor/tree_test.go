@@ -2,7 +2,9 @@ package supervisor_test
 
 import (
 	"context"
+	"math/rand/v2"
 	"runtime"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -198,4 +200,60 @@ func TestCrashAndRestartManyTimes(t *testing.T) {
 	require.Same(t, pid, info.PID)
 	require.Len(t, sys.Processes(), 2)
 	actortest.Eventually(t, func() bool { return sys.Lingering() == 0 })
+}
+
+// Processes anywhere in a tree are killed from several sides at once. When that ends, the tree is whole again: every child
+// once, under its name, and nobody else.
+func TestTreeUnderAttack(t *testing.T) {
+	sys := newSystem(t)
+	const plenty = 1 << 30
+	inner := func(id string, strategy supervisor.Strategy) supervisor.ChildSpec {
+		return supervisor.Sub(id, supervisor.Spec{Name: id, Strategy: strategy, Intensity: plenty, Children: []supervisor.ChildSpec{
+			probe(id + "1"), probe(id + "2"), probe(id + "3"),
+		}}, actors.WithName(id))
+	}
+	top := start(t, sys, supervisor.Spec{Name: "top", Intensity: plenty, Children: []supervisor.ChildSpec{
+		inner("a", supervisor.OneForOne), inner("b", supervisor.OneForAll), inner("c", supervisor.RestForOne),
+	}})
+	names := []string{"a", "a1", "a2", "a3", "b", "b1", "b2", "b3", "c", "c1", "c2", "c3"}
+	var wg sync.WaitGroup
+	for seed := range 3 {
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(seed), 0))
+			for range 500 {
+				pid := sys.Whereis(names[rng.IntN(len(names))])
+				if rng.IntN(2) == 0 {
+					pid.Kill()
+				} else {
+					pid.Send(actortest.Func(func(*actors.Context) error { return errBoom }))
+				}
+				runtime.Gosched()
+			}
+		})
+	}
+	wg.Wait()
+	actortest.Eventually(t, func() bool {
+		tree, err := supervisor.Tree(t.Context(), top)
+		require.NoError(t, err)
+		return complete(tree) && len(sys.Processes()) == len(names)+1
+	})
+	for _, name := range names {
+		require.True(t, sys.Whereis(name).Alive())
+	}
+	require.NoError(t, top.Stop(t.Context(), actors.Shutdown))
+	require.Empty(t, sys.Processes())
+	actortest.Eventually(t, func() bool { return sys.Lingering() == 0 })
+}
+
+// complete reports whether all processes in a tree are there and alive.
+func complete(n supervisor.Node) bool {
+	if n.Err != nil || n.State != "running" || !n.PID.Alive() {
+		return false
+	}
+	for _, c := range n.Children {
+		if !complete(c) {
+			return false
+		}
+	}
+	return true
 }
