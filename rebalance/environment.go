@@ -157,8 +157,8 @@ func (e *environment) member(bucket, node string) (supervisor.ChildSpec, error) 
 // tree is the whole supervision tree: first the members, then those who command them. If the former are lost, the latter
 // start anew too, and read from the store which members there have to be.
 func (e *environment) tree() supervisor.Spec {
-	worker := func(id string, make func() actors.Process) supervisor.ChildSpec {
-		return supervisor.Worker(id, make, actors.WithName(id), actors.WithKind(id))
+	worker := func(id string, start func() actors.Process) supervisor.ChildSpec {
+		return supervisor.Worker(id, start, actors.WithName(id), actors.WithKind(id))
 	}
 	return supervisor.Spec{
 		Name: "cluster", Strategy: supervisor.RestForOne, Intensity: 3, Log: e.config.Log, Events: e.supervisorEvents,

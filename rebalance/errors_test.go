@@ -1,7 +1,6 @@
 package rebalance
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"reflect"
@@ -20,8 +19,10 @@ func newOf(pointer any) any { return reflect.New(reflect.TypeOf(pointer).Elem())
 
 func TestCausesAreTheLayersInTheirOwnWords(t *testing.T) {
 	ended := &dcp.UnexpectedStreamEnd{VB: 17, AddOpaque: mcbp.Opaque{0xff, 0, 0x11, 0xff}, StreamOpaque: mcbp.Opaque{1}, Reason: mcbp.EndStateChanged}
-	err := &RebalanceError{Bucket: "orders", Err: &MoveError{VB: 17, From: "n0", To: "n3", Step: StepStream,
-		Err: &dcp.LinkError{Producer: "n0", Consumer: "n3", Err: &dcp.CrashError{Role: dcp.RoleConsumer, Err: ended}}}}
+	err := &RebalanceError{Bucket: "orders", Err: &MoveError{
+		VB: 17, From: "n0", To: "n3", Step: StepStream,
+		Err: &dcp.LinkError{Producer: "n0", Consumer: "n3", Err: &dcp.CrashError{Role: dcp.RoleConsumer, Err: ended}},
+	}}
 	assert.Equal(t, []string{
 		`rebalance of "orders" aborted`,
 		"move of vb 17 n0→n3",
@@ -110,7 +111,6 @@ func TestPlanRefusesWhatWouldLoseData(t *testing.T) {
 	require.ErrorAs(t, err, &refused)
 	_, err = planMove(3, vbmap.Chain{"", ""}, vbmap.Chain{"n0", "n1"})
 	require.NoError(t, err)
-	assert.False(t, errors.Is(err, refused))
 }
 
 func TestConfigIsChecked(t *testing.T) {

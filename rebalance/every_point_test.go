@@ -255,6 +255,7 @@ func TestAManagerThatDiesAtAnyPoint(t *testing.T) {
 // A process dies while it is needed. Its supervisor starts it again; the rebalance fails and says so to whoever waits,
 // unless the process was not needed.
 func TestAProcessThatDiesAtAnyPoint(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{orchestratorName, membersName, agentName("orders", "n1")} {
 		t.Run(name, func(t *testing.T) {
 			everyPoint(t, func(t *testing.T, i *interrupted, at int) {

@@ -77,7 +77,7 @@ func (w *fakeWorld) setGate(gate func(ctx context.Context, op fakeOp) error) {
 	w.gate, w.number = gate, 0
 }
 
-func (w *fakeWorld) say(format string, args ...any) {
+func (w *fakeWorld) sayf(format string, args ...any) {
 	w.wrong = append(w.wrong, fmt.Sprintf(format, args...))
 }
 
@@ -98,7 +98,7 @@ func (w *fakeWorld) setState(node string, vb uint16, state mcbp.VBucketState, to
 		w.branch(c)
 		copies[vb] = c
 		if state == mcbp.VBucketActive && w.holders(vb) > 0 {
-			w.say("vb %d: %s is made active from nothing while others have data", vb, node)
+			w.sayf("vb %d: %s is made active from nothing while others have data", vb, node)
 		}
 	}
 	if state == mcbp.VBucketActive && c.state != mcbp.VBucketActive {
@@ -113,7 +113,7 @@ func (w *fakeWorld) setState(node string, vb uint16, state mcbp.VBucketState, to
 func (w *fakeWorld) activated(node string, vb uint16) {
 	for other, n := range w.nodes {
 		if c := n.copies[vb]; other != node && c != nil && c.state == mcbp.VBucketActive {
-			w.say("vb %d: %s becomes active while %s is", vb, node, other)
+			w.sayf("vb %d: %s becomes active while %s is", vb, node, other)
 		}
 	}
 }
@@ -135,7 +135,7 @@ func (w *fakeWorld) remove(node string, vb uint16) {
 	before := w.holders(vb)
 	delete(w.nodes[node].copies, vb)
 	if before == 1 && w.holders(vb) == 0 {
-		w.say("vb %d: %s deletes the last data", vb, node)
+		w.sayf("vb %d: %s deletes the last data", vb, node)
 	}
 }
 
@@ -148,7 +148,7 @@ func (w *fakeWorld) copyData(producer, consumer string, vb uint16) error {
 		return mcbp.StatusNotMyVBucket
 	}
 	if to.high > from.high {
-		w.say("vb %d: %s rolls back from %d to %d", vb, consumer, to.high, from.high)
+		w.sayf("vb %d: %s rolls back from %d to %d", vb, consumer, to.high, from.high)
 	}
 	to.high, to.log = from.high, slices.Clone(from.log)
 	return nil
@@ -308,7 +308,7 @@ func (k *fakeKV) SetClusterConfig(ctx context.Context, _ string, _, revision int
 	defer k.world.mu.Unlock()
 	node := k.world.nodes[k.node]
 	if revision < node.revision { // the same once more is what a publisher that was started again sends
-		k.world.say("%s gets revision %d after %d", k.node, revision, node.revision)
+		k.world.sayf("%s gets revision %d after %d", k.node, revision, node.revision)
 	}
 	node.revision = revision
 	return nil

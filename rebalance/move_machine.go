@@ -44,8 +44,10 @@ type ask struct {
 const probePause = 5 * time.Second
 
 func newMoveMachine(plan movePlan, epoch stamp, limits MoveLimits) *moveMachine {
-	m := &moveMachine{plan: plan, stamp: epoch, limits: limits.withDefaults(), at: -1,
-		pending: map[int]ask{}, probes: map[int]string{}, seqnos: map[string]seqnoAnswer{}}
+	m := &moveMachine{
+		plan: plan, stamp: epoch, limits: limits.withDefaults(), at: -1,
+		pending: map[int]ask{}, probes: map[int]string{}, seqnos: map[string]seqnoAnswer{},
+	}
 	build := []Step{StepReplica, StepStream, StepBackfill, StepPersist, StepTopology, StepBarrier}
 	switch {
 	case plan.fromNothing():
@@ -174,11 +176,10 @@ func (m *moveMachine) answered(id int, value any, err error) []moveEffect {
 	}
 	delete(m.pending, id)
 	if err != nil {
-		if m.step() == StepDelete {
-			m.left = append(m.left, &NodeError{Node: a.node, Err: err})
-		} else {
+		if m.step() != StepDelete {
 			return m.fail(atNode(a.node, err))
 		}
+		m.left = append(m.left, &NodeError{Node: a.node, Err: err})
 	}
 	more, progressed, err := m.digest(a, value)
 	if err != nil {

@@ -159,8 +159,10 @@ func scanAnswer(t *testing.T, d *datadriven.TestData) (value any, err error) {
 	case d.HasArg("link"):
 		var producer, consumer string
 		d.ScanArgs(t, "link", &producer, &consumer)
-		err := &dcp.UnexpectedStreamEnd{VB: 17, AddOpaque: mcbp.Opaque{0xff, 0, 0x11, 0xff},
-			StreamOpaque: mcbp.Opaque{1}, Reason: mcbp.EndStateChanged}
+		err := &dcp.UnexpectedStreamEnd{
+			VB: 17, AddOpaque: mcbp.Opaque{0xff, 0, 0x11, 0xff},
+			StreamOpaque: mcbp.Opaque{1}, Reason: mcbp.EndStateChanged,
+		}
 		return nil, &dcp.LinkError{Producer: producer, Consumer: consumer, Err: &dcp.CrashError{Role: dcp.RoleConsumer, Err: err}}
 	case d.HasArg("error"):
 		d.ScanArgs(t, "error", &text)

@@ -65,8 +65,9 @@ func (m *mover) HandleInfo(c *actors.Context, msg any) error {
 	case moveFreed:
 		return m.perform(c, m.machine.backfillDone(msg.vb))
 	case moveEnded:
+		err := m.perform(c, m.machine.moveEnded(msg.vb, msg.err, msg.leftovers))
 		m.tell(c, msg.vb, msg.err)
-		return m.perform(c, m.machine.moveEnded(msg.vb, msg.err, msg.leftovers))
+		return err
 	case replicationNews:
 		return m.perform(c, m.news(msg.event))
 	case moverStop:
@@ -128,12 +129,13 @@ func (m *mover) perform(c *actors.Context, effects []moverEffect) error {
 		case moverProgressed:
 			c.Send(m.boss, moverNews{e})
 		case moverFinished:
+			// First of all, because a failure is to be reported at once.
+			c.Send(m.boss, moverEnded{e.Err, m.machine.leftovers})
 			var failed *MoveError
 			if errors.As(e.Err, &failed) {
 				m.tell(c, failed.VB, failed)
 			}
 			m.log.Info("mover_ended", "moves", m.machine.done, "err", e.Err)
-			c.Send(m.boss, moverEnded{e.Err, m.machine.leftovers})
 			return actors.Normal
 		}
 	}

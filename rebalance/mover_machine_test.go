@@ -72,8 +72,10 @@ func TestACrashThatNoMoveCausedIsNobodysFault(t *testing.T) {
 	assert.Equal(t, []string{"replication n2→n1/0", "consumer connection crashed"}, Causes(err)[:2])
 
 	m = beganMover(t)
-	err = finishedWith(t, m.moveEnded(0, &MoveError{VB: 0, From: "n0", To: "n3",
-		Err: &dcp.LinkError{Producer: "n0", Consumer: "n3", Err: earlyEnd(9)}}, nil))
+	err = finishedWith(t, m.moveEnded(0, &MoveError{
+		VB: 0, From: "n0", To: "n3",
+		Err: &dcp.LinkError{Producer: "n0", Consumer: "n3", Err: earlyEnd(9)},
+	}, nil))
 	assert.Equal(t, "replication n0→n3/0", Causes(err)[0], "vb 9 does not move")
 }
 

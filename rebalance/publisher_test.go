@@ -1,0 +1,102 @@
+package rebalance
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shearpin/shearpin/rebalance/store"
+)
+
+// touch changes the bucket's document, so that there is something to publish, and returns its revision.
+func (i *interrupted) touch() int64 {
+	doc, err := i.cluster.env.buckets.Update(i.t.Context(), "orders", func(*store.BucketDoc) error { return nil })
+	require.NoError(i.t, err)
+	return int64(doc.Revision)
+}
+
+func (i *interrupted) revisions() map[string]int64 {
+	i.world.mu.Lock()
+	defer i.world.mu.Unlock()
+	revisions := map[string]int64{}
+	for name, node := range i.world.nodes {
+		revisions[name] = node.revision
+	}
+	return revisions
+}
+
+// published waits until the nodes have what is in the store now.
+func (i *interrupted) published() error {
+	_, err := i.cluster.env.system.Whereis(publisherName).Call(i.t.Context(), publishMap{"orders"})
+	return err
+}
+
+func TestChangesThatComeWhileOneIsUnderWayGoOutTogether(t *testing.T) {
+	inFakeCluster(t, func(t *testing.T, i *interrupted) {
+		ops := i.journal()
+		gate := i.world.gate
+		i.world.setGate(func(ctx context.Context, op fakeOp) error {
+			_ = gate(ctx, op)
+			return after(ctx, time.Second)
+		})
+		var last int64
+		for range 20 {
+			last = i.touch()
+			i.cluster.env.publish("orders")
+		}
+		require.NoError(t, i.published())
+		assert.Equal(t, map[string]int64{"n0": last, "n1": last, "n2": last, "n3": 0}, i.revisions())
+		assert.LessOrEqual(t, len(ops()), 2*3)
+	})
+}
+
+// A node that does not answer holds up nobody else, and gets the newest when it does.
+func TestANodeThatDoesNotTakeItsMapIsTriedAgain(t *testing.T) {
+	inFakeCluster(t, func(t *testing.T, i *interrupted) {
+		i.world.setGate(func(ctx context.Context, op fakeOp) error {
+			if op.Node != "n1" {
+				return nil
+			}
+			<-ctx.Done()
+			return context.Cause(ctx)
+		})
+		i.touch()
+		began := time.Now()
+		i.cluster.env.publish("orders")
+		synctest.Wait()
+		last := i.touch()
+		err := i.published()
+		var failed *NodesError
+		require.ErrorAs(t, err, &failed)
+		require.Len(t, failed.Failed, 1)
+		assert.Equal(t, "n1", failed.Failed[0].Node)
+		assert.LessOrEqual(t, time.Since(began), 2*publishLimit)
+		assert.Equal(t, last, i.revisions()["n0"])
+
+		i.world.setGate(nil)
+		require.NoError(t, after(t.Context(), publishLimit+2*publishRetry))
+		assert.Equal(t, last, i.revisions()["n1"])
+	})
+}
+
+func TestWhatIsUnchangedIsNotSentAgain(t *testing.T) {
+	inFakeCluster(t, func(t *testing.T, i *interrupted) {
+		ops := i.journal()
+		require.NoError(t, i.published())
+		require.NoError(t, i.published())
+		assert.Empty(t, ops())
+	})
+}
+
+func TestAMapOfABucketThatIsNotThere(t *testing.T) {
+	inFakeCluster(t, func(t *testing.T, i *interrupted) {
+		publisher := i.cluster.env.system.Whereis(publisherName)
+		_, err := publisher.Call(t.Context(), publishMap{"nothing"})
+		require.ErrorIs(t, err, store.ErrNotFound)
+		assert.True(t, publisher.Alive())
+	})
+}
