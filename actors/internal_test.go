@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -198,6 +199,64 @@ func TestNoAnswerFromTheDead(t *testing.T) {
 	p.Kill()
 	require.ErrorIs(t, <-outcome, Killed)
 	require.NoError(t, s.Close(t.Context()))
+}
+
+// What a process knows of others, and others of it, goes when it is settled: the tables of a long life do not grow.
+func TestTablesDoNotGrow(t *testing.T) {
+	s := NewSystem(Options{})
+	acting := func() *PID {
+		p, err := s.Start(t.Context(), acting{})
+		require.NoError(t, err)
+		return p
+	}
+	do := func(p *PID, f func(*Context)) {
+		_, err := p.Call(t.Context(), f)
+		require.NoError(t, err)
+	}
+	sizes := func(p *PID) [3]int {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return [3]int{p.watchers.n, p.links.n, p.owned.n}
+	}
+	long := acting()
+	for range 10 {
+		short := acting()
+		// Short-lived ones look at the long-lived one, and the reverse.
+		do(short, func(c *Context) {
+			c.Monitor(long)
+			c.Demonitor(c.Monitor(long))
+			c.Link(long)
+			c.Request(long, time.Hour, chan From(nil), "never answered")
+		})
+		do(long, func(c *Context) {
+			c.TrapExits()
+			c.Monitor(short)
+			c.Demonitor(c.Monitor(short))
+			c.SendAfter(time.Hour, "x").Stop()
+			c.SendAfter(0, "x")
+			c.Request(short, time.Hour, func(*Context) {}, "answered")
+			c.Request(short, time.Hour, chan From(nil), "never answered")
+			c.Request(short, 0, chan From(nil), "late")
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		_, err := long.Call(ctx, "given up")
+		cancel()
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		short.Kill()
+	}
+	require.Eventually(t, func() bool { return sizes(long) == [3]int{} }, 10*time.Second, time.Millisecond)
+	require.NoError(t, s.Close(t.Context()))
+}
+
+// acting runs what it is called with, and does not answer other calls.
+type acting struct{ Base }
+
+func (acting) HandleCall(c *Context, from From, msg any) error {
+	if f, ok := msg.(func(*Context)); ok {
+		f(c)
+		from.Reply(nil)
+	}
+	return nil
 }
 
 // A dead process holds on to nothing of what it worked with.
