@@ -254,7 +254,9 @@ func TestSeqnoPersistenceWaitsAndHoldsItsConnectionUp(t *testing.T) {
 	writer.ok(&mcbp.Packet{Opcode: mcbp.OpDelVBucket, VBucket: 2})
 	assert.Equal(t, mcbp.StatusNotMyVBucket, waiter.read().Status(), "deleted while somebody waits")
 
-	waiter.write(persistence(1, 9).Frame())
+	before := &mcbp.Packet{Opcode: mcbp.OpVersion}
+	waiter.write(persistence(1, 9).Append(before.Frame()))
+	assert.Equal(t, mcbp.OpVersion, waiter.read().Opcode(), "what was asked before does not wait")
 	require.NoError(t, n.Close(), "closing does not wait for the wait")
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -122,13 +123,21 @@ func TestOutboxFailureLetsEverybodyGo(t *testing.T) {
 }
 
 func TestOutboxWaitEndsWhenItIsWritten(t *testing.T) {
-	o, w := newOutbox(), newGate()
-	o.append(make([]byte, 100))
-	waited := make(chan struct{})
-	go func() { o.waitBelow(10); close(waited) }()
-	w.release <- struct{}{}
-	require.NoError(t, o.flush(w))
-	<-waited
+	synctest.Test(t, func(t *testing.T) {
+		o, w := newOutbox(), newGate()
+		o.append(make([]byte, 100))
+		waited := make(chan struct{})
+		go func() { o.waitBelow(10); close(waited) }()
+		synctest.Wait()
+		select {
+		case <-waited:
+			assert.Fail(t, "nothing has been written")
+		default:
+		}
+		w.release <- struct{}{}
+		require.NoError(t, o.flush(w))
+		<-waited
+	})
 }
 
 func TestSnappy(t *testing.T) {

@@ -171,6 +171,17 @@ func TestAConsumerWhoseVBucketIsGoneSaysSo(t *testing.T) {
 	}
 }
 
+func TestTheEndOfAStreamThatWasCutOffIsRefused(t *testing.T) {
+	p := pairOf(t, 7)
+	p.r.open(7, 0)
+	p.b.setVBucket(7, mcbp.VBucketActive)
+	p.a.setVBucket(7, mcbp.VBucketDead)
+	f, _ := p.r.await("refusal", 0, func(s seen) bool {
+		return s.from == kvnode.RoleConsumer && s.frame.Opcode() == mcbp.OpDCPStreamEnd
+	})
+	assert.Equal(t, mcbp.StatusStreamNotFound, f.Status())
+}
+
 func TestAReplicaMayBeStreamedFrom(t *testing.T) {
 	p := pairOf(t, 7)
 	n2 := startNode(t, "n2")
@@ -245,7 +256,6 @@ func TestAStreamEndsAtItsEnd(t *testing.T) {
 	}{
 		"end in the middle": {mcbp.StreamRequest{End: 3}, 3},
 		"end at the start":  {mcbp.StreamRequest{End: 0}, 0},
-		"up to the latest":  {mcbp.StreamRequest{End: mcbp.EndSeqnoForever, Flags: 4}, 5},
 	} {
 		p := openDCP(t, n, kvnode.RoleProducer, testLink, "")
 		c.request.VBucket, c.request.Opaque = 1, mcbp.Opaque{9}
@@ -266,7 +276,72 @@ func TestAStreamEndsAtItsEnd(t *testing.T) {
 			}
 		}
 		assert.Equal(t, c.last, last, name)
+		admin.set(1, "k4", "again")
+		assert.Empty(t, p.untilQuiet(), "%s: it has ended", name)
+		c.request.Opaque = mcbp.Opaque{10}
+		p.write(c.request.Append(nil))
+		assert.Equal(t, mcbp.StatusSuccess, p.read().Status(), "%s: another may follow", name)
 	}
+}
+
+func TestAStreamUpToTheLatestEndsThere(t *testing.T) {
+	n := startNode(t, "n0")
+	admin := login(t, n)
+	admin.setVBucket(1, mcbp.VBucketActive)
+	admin.set(1, "k", "v")
+	p := openDCP(t, n, kvnode.RoleProducer, testLink, "")
+	p.write(mcbp.StreamRequest{VBucket: 1, End: mcbp.EndSeqnoForever, Flags: 4}.Append(nil))
+	for _, op := range []mcbp.Opcode{
+		mcbp.OpDCPStreamReq, mcbp.OpDCPSnapshotMarker, mcbp.OpDCPMutation, mcbp.OpDCPStreamEnd,
+	} {
+		assert.Equal(t, op, p.read().Opcode())
+	}
+}
+
+// A replica in the middle of a snapshot has not got a state that a consumer could stop at: it passes the snapshot's end on.
+func TestAPartialSnapshotIsPassedOnAsSuch(t *testing.T) {
+	n := startNode(t, "n1")
+	login(t, n).setVBucket(7, mcbp.VBucketReplica)
+	in := openDCP(t, n, kvnode.RoleConsumer, testLink, "")
+	in.write(mcbp.AddStream{VBucket: 7, Opaque: mcbp.Opaque{0xff, 0, 1, 0xff}}.Append(nil))
+	answerNegotiation(t, in)
+	in.write(mcbp.StreamRequestAnswer{Opaque: mcbp.Opaque{1}, Log: []mcbp.FailoverEntry{{UUID: 1}}}.Append(nil))
+	require.Equal(t, mcbp.OpDCPAddStream, in.read().Opcode())
+	out := openDCP(t, n, kvnode.RoleProducer, "replication:n1->n2:default", "")
+	out.write(mcbp.StreamRequest{VBucket: 7, Opaque: mcbp.Opaque{9}, End: mcbp.EndSeqnoForever}.Append(nil))
+	require.Equal(t, mcbp.StatusSuccess, out.read().Status())
+
+	marker := func(start, end uint64) {
+		in.write(mcbp.SnapshotMarker{VBucket: 7, Opaque: mcbp.Opaque{1}, Start: start, End: end, Flags: mcbp.SnapshotMemory}.Append(nil))
+	}
+	mutation := func(seqno uint64) {
+		m := mcbp.Mutation{VBucket: 7, Opaque: mcbp.Opaque{1}, BySeqno: seqno, RevSeqno: 1, Key: []byte(fmt.Sprintf("\x00k%d", seqno))}
+		in.write(m.Append(nil))
+	}
+	expectMarker := func(start, end uint64) {
+		t.Helper()
+		m, err := mcbp.ParseSnapshotMarker(out.read())
+		require.NoError(t, err)
+		assert.Equal(t, [2]uint64{start, end}, [2]uint64{m.Start, m.End})
+	}
+	expectMutation := func(seqno uint64) {
+		t.Helper()
+		m, err := mcbp.ParseMutation(out.read())
+		require.NoError(t, err)
+		assert.Equal(t, seqno, m.BySeqno)
+	}
+	marker(0, 9)
+	mutation(2)
+	expectMarker(0, 9)
+	expectMutation(2)
+	mutation(5)
+	expectMutation(5)
+	mutation(9)
+	expectMutation(9)
+	marker(10, 12)
+	mutation(12)
+	expectMarker(12, 12)
+	expectMutation(12)
 }
 
 func TestTakeoverEstimates(t *testing.T) {

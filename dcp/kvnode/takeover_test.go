@@ -180,6 +180,12 @@ func TestTakeoverBackup(t *testing.T) {
 	admin.set(7, "k", "v")
 
 	p = takeoverStream(t, n)
+	require.Equal(t, mcbp.OpDCPSnapshotMarker, p.read().Opcode())
+	admin.setVBucket(7, mcbp.VBucketReplica)
+	admin.setVBucket(7, mcbp.VBucketActive)
+	admin.set(7, "k", "v")
+
+	p = takeoverStream(t, n)
 	p.socket.Close()
 	eventually(t, "the connection is gone", func() bool { return admin.do(setPacket(7, "k", "v")).Status() == mcbp.StatusSuccess })
 }
@@ -216,6 +222,82 @@ func TestOpeningTheNameFencesATakeover(t *testing.T) {
 		}
 	}
 	t.Logf("active before the fence in %d of 100 rounds", changed)
+}
+
+// stall is an interceptor that stops a consumer in the middle of acting on a SET_VBUCKET_STATE, until the test has looked at
+// what came of it, or for so long that the test must be waiting.
+type stall struct {
+	reached, looked chan struct{}
+}
+
+func (s *stall) Received(_ kvnode.Connection, _ uint16, f mcbp.Frame) kvnode.Action {
+	if f.Opcode() == mcbp.OpDCPSetVBucketState {
+		close(s.reached)
+		select {
+		case <-s.looked:
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	return kvnode.Action{}
+}
+
+func (s *stall) Sending(kvnode.Connection, uint16, mcbp.Frame) kvnode.Action { return kvnode.Action{} }
+
+// The OPEN is answered only when the older connection has finished with the frame that it is acting on.
+func TestTheFenceWaitsForAFrameInTheWorks(t *testing.T) {
+	s := &stall{reached: make(chan struct{}), looked: make(chan struct{})}
+	n := startNode(t, "n1", func(o *kvnode.Options) { o.Hooks = s })
+	admin := login(t, n)
+	admin.setVBucket(7, mcbp.VBucketReplica)
+	c := openDCP(t, n, kvnode.RoleConsumer, testLink, "")
+	c.write(mcbp.AddStream{VBucket: 7, Opaque: mcbp.Opaque{0xff, 0, 1, 0xff}, Flags: mcbp.StreamFlagTakeover}.Append(nil))
+	answerNegotiation(t, c)
+	c.write(mcbp.StreamRequestAnswer{Opaque: mcbp.Opaque{1}, Log: []mcbp.FailoverEntry{{UUID: 1}}}.Append(nil))
+	require.Equal(t, mcbp.OpDCPAddStream, c.read().Opcode())
+	c.write(mcbp.SetVBucketState{VBucket: 7, Opaque: mcbp.Opaque{1}, State: mcbp.VBucketActive}.Append(nil))
+	<-s.reached
+	openDCP(t, n, kvnode.RoleConsumer, testLink, "")
+	assert.Equal(t, "active", admin.stat("vbucket", 7, ""))
+	close(s.looked)
+}
+
+// dawdle is an interceptor that holds a consumer up at the first of many ADD_STREAMs, so that the others are still unread when
+// the connection loses its name.
+type dawdle struct{}
+
+func (dawdle) Received(_ kvnode.Connection, vb uint16, f mcbp.Frame) kvnode.Action {
+	if f.Opcode() == mcbp.OpDCPAddStream && vb == 0 {
+		<-time.After(10 * time.Millisecond)
+	}
+	return kvnode.Action{}
+}
+
+func (dawdle) Sending(kvnode.Connection, uint16, mcbp.Frame) kvnode.Action { return kvnode.Action{} }
+
+// Whatever the older connection was told just before it lost its name, it does not keep the vbucket.
+func TestAReplacedConnectionLeavesNoStreamBehind(t *testing.T) {
+	const vbuckets = 1000
+	n := startNode(t, "n1", func(o *kvnode.Options) { o.Hooks = dawdle{} })
+	admin := login(t, n)
+	var adds []byte
+	for vb := range uint16(vbuckets) {
+		admin.setVBucket(vb, mcbp.VBucketReplica)
+		adds = mcbp.AddStream{VBucket: vb, Opaque: mcbp.Opaque{0xff, byte(vb >> 8), byte(vb), 0xff}}.Append(adds)
+	}
+	open := mcbp.Open{Name: testLink, Flags: mcbp.OpenFlagsReplicaConsumer}.Append(nil)
+	for range 20 {
+		older := openDCP(t, n, kvnode.RoleConsumer, testLink, "")
+		newer := login(t, n, replicationFeatures...)
+		older.write(adds)
+		newer.write(open)
+		require.Equal(t, mcbp.StatusSuccess, newer.read().Status())
+		newer.write(adds)
+		require.Equal(t, mcbp.OpGetErrorMap, newer.read().Opcode(), "the first word is no refusal")
+		require.Empty(t, newer.untilQuiet(), "nor is any other")
+		newer.socket.Close()
+		older.closed()
+		eventually(t, "the newer is gone too", func() bool { pairs, _ := admin.stats("dcp"); return len(pairs) == 0 })
+	}
 }
 
 // answerNegotiation plays a producer that agrees to everything, until the STREAM_REQ.
