@@ -117,7 +117,7 @@ func (p *consumerConn) HandleInfo(c *actors.Context, msg any) error {
 		return p.join(c, msg)
 	case machineTick:
 		p.ticking = false
-		p.machine.tick(c.Clock().Now(), p.progress)
+		p.machine.tick(c.Clock().Now(), p)
 		return p.perform(c)
 	case relayStopped:
 		if !p.lost {
@@ -196,6 +196,8 @@ func (p *consumerConn) tickEvery() time.Duration {
 }
 
 func (p *consumerConn) progress(vb uint16) uint64 { return p.relay.Seen(vb) + p.relay.Controls() }
+
+func (p *consumerConn) unwritten(side relay.Side) bool { return p.relay.Unwritten(side) > 0 }
 
 // relayStopped finds out whose socket failed. If it was the producer's, the producer connection exits first.
 func (p *consumerConn) relayStopped(c *actors.Context, err error) error {

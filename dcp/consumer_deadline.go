@@ -5,28 +5,50 @@ import (
 	"time"
 
 	"github.com/shearpin/shearpin/dcp/mcbp"
+	"github.com/shearpin/shearpin/dcp/relay"
 )
 
 // patience is how many times its limit an accepted add may take in all. Its own stream's frames are progress, and a
 // vbucket under constant writes makes some for ever, so without it such an add would never time out.
 const patience = 20
 
+// rollbacksBelieved is how many rollbacks of one add count as progress. Engines need one, or one for each older entry of
+// their failover logs; a loop of them is none.
+const rollbacksBelieved = 25
+
+// progressed restarts the deadline of an add whose request moved.
+func (op *streamOp) progressed(now time.Time) {
+	if op.rollbacks <= rollbacksBelieved {
+		op.moved = now
+	}
+}
+
 // awaits reports whether an answer is awaited, so that ticks are needed.
 func (m *consumerMachine) awaits() bool {
 	return (len(m.pending) > 0 || len(m.starved) > 0) && m.phase != phaseCrashed
 }
 
-// tick looks at every awaited answer. progress gives, for a vbucket, a number that grows when the connection's controls
-// or the vbucket's stream move. An operation without progress for its limit crashes the connection: the answer is owed,
-// and only a fresh connection makes the engines agree again.
-func (m *consumerMachine) tick(now time.Time, progress func(vb uint16) uint64) {
+// traffic is what a tick knows of the relay.
+type traffic interface {
+	// progress is a number that grows when the connection's controls or the vbucket's stream move.
+	progress(vb uint16) uint64
+	// unwritten says that requests of ours wait for a socket: until they are written nobody owes an answer.
+	unwritten(side relay.Side) bool
+}
+
+// tick looks at every awaited answer. An operation without progress for its limit crashes the connection: the answer is
+// owed, and only a fresh connection makes the engines agree again.
+func (m *consumerMachine) tick(now time.Time, seen traffic) {
 	if m.phase == phaseCrashed {
 		return
 	}
 	var adds, closes, takeovers []*streamOp
 	for op := range m.pending {
-		if seen := progress(op.vb.vb); seen != op.progress {
-			op.progress, op.moved = seen, now
+		if n := seen.progress(op.vb.vb); n != op.progress {
+			op.progress, op.moved = n, now
+		}
+		if seen.unwritten(relay.Consumer) || op.kind == opClose && seen.unwritten(relay.Producer) {
+			op.moved = now
 		}
 		if !m.expired(op, now) {
 			continue

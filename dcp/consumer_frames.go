@@ -148,7 +148,7 @@ func (m *consumerMachine) streamRequest(f mcbp.Frame, now time.Time) {
 	}
 	v.opaque, v.known = f.Opaque(), true
 	if op := v.op; op != nil && op.kind != opClose {
-		op.moved = now
+		op.progressed(now)
 		m.byStream[f.Opaque()] = op
 	}
 }
@@ -159,10 +159,11 @@ func (m *consumerMachine) streamRequestAnswer(f mcbp.Frame, now time.Time) {
 	if !ok || op.vb.opaque != f.Opaque() {
 		return
 	}
-	op.moved = now
+	op.progressed(now)
 	switch f.Status() {
 	case mcbp.StatusRollback:
 		op.rolledBack = true
+		op.rollbacks++
 	case mcbp.StatusSuccess:
 		op.rolledBack = false
 		op.accepted = true

@@ -126,6 +126,7 @@ type streamOp struct {
 	addAnswered bool
 	accepted    bool
 	rolledBack  bool
+	rollbacks   int
 	requested   mcbp.VBucketState
 	active      bool
 

@@ -28,13 +28,14 @@ type script struct {
 	crash   error
 	calls   callID
 	seen    map[uint16]uint64
+	stuck   map[relay.Side]bool
 }
 
 func newScript(t *testing.T) *script {
 	t.Helper()
 	s := &script{
 		t: t, m: newConsumerMachine(Limits{}), now: time.Unix(0, 0),
-		sent: map[relay.Side][]mcbp.Frame{}, answers: map[callID]map[uint16]error{}, seen: map[uint16]uint64{},
+		sent: map[relay.Side][]mcbp.Frame{}, answers: map[callID]map[uint16]error{}, seen: map[uint16]uint64{}, stuck: map[relay.Side]bool{},
 	}
 	s.m.opened(s.now)
 	s.perform()
@@ -152,9 +153,13 @@ func (s *script) live(vb uint16, n uint32) {
 
 func (s *script) pass(d time.Duration) {
 	s.now = s.now.Add(d)
-	s.m.tick(s.now, func(vb uint16) uint64 { return s.seen[vb] })
+	s.m.tick(s.now, s)
 	s.perform()
 }
+
+func (s *script) progress(vb uint16) uint64 { return s.seen[vb] }
+
+func (s *script) unwritten(side relay.Side) bool { return s.stuck[side] }
 
 func (s *script) unanswered(id callID) { assert.NotContains(s.t, s.answers, id) }
 
@@ -548,6 +553,51 @@ func TestProgressKeepsAnAddAlive(t *testing.T) {
 		require.ErrorAs(t, s.crash, &timeout)
 		assert.Contains(t, timeout.Error(), "stream_opaque=01000000")
 	})
+}
+
+func TestDeadlinesRunFromTheLastByteWritten(t *testing.T) {
+	limits := Limits{}.withDefaults()
+	s := newScript(t)
+	s.live(1, 1)
+	s.call(opClose, 1)
+	s.call(opAdd, 2)
+	s.stuck[relay.Consumer] = true
+	s.pass(2 * limits.Add)
+	s.stuck[relay.Consumer] = false
+	s.pass(limits.Add - 1)
+	require.NoError(t, s.crash)
+	s.pass(1)
+	require.Error(t, s.crash)
+
+	t.Run("on both sockets for a close", func(t *testing.T) {
+		s := newScript(t)
+		s.live(1, 1)
+		s.call(opClose, 1)
+		s.stuck[relay.Producer] = true
+		s.pass(2 * limits.Close)
+		require.NoError(t, s.crash)
+	})
+}
+
+func TestALoopOfRollbacksIsNoProgress(t *testing.T) {
+	limits := Limits{}.withDefaults()
+	s := newScript(t)
+	s.call(opAdd, 7)
+	for range rollbacksBelieved {
+		s.streamReq(7, 1)
+		s.reqAnswer(1, mcbp.StatusRollback)
+		s.pass(limits.AddAfterRollback - 1)
+		require.NoError(t, s.crash)
+	}
+	for range 3 {
+		s.streamReq(7, 1)
+		s.reqAnswer(1, mcbp.StatusRollback)
+		if s.crash == nil {
+			s.pass(limits.AddAfterRollback / 2)
+		}
+	}
+	var timeout *AddStreamTimeout
+	require.ErrorAs(t, s.crash, &timeout)
 }
 
 func TestAnUnansweredCloseCrashes(t *testing.T) {

@@ -168,6 +168,13 @@ func (m *Manager) Apply(ctx context.Context, epoch uint64, owner string, changes
 	return m.call(ctx, applyRequest{epoch: epoch, owner: owner, changes: changes})
 }
 
+// Want notes vbuckets to be streamed from producers and returns at once. The manager opens the streams by itself, those
+// that it keeps apart (Status.KeptApart) alone and after their pause. A vbucket that has a stream, or is being worked on,
+// is left as it is.
+func (m *Manager) Want(ctx context.Context, epoch uint64, wanted map[uint16]string) error {
+	return m.call(ctx, wantRequest{epoch: epoch, wanted: wanted})
+}
+
 // Retain closes every stream that is not in wanted and forgets that it was. It opens none.
 func (m *Manager) Retain(ctx context.Context, epoch uint64, owner string, wanted map[uint16]string) error {
 	return m.call(ctx, applyRequest{epoch: epoch, owner: owner, changes: wanted, retain: true})

@@ -62,10 +62,11 @@ func (m *managerMachine) drained() {
 
 func (m *managerMachine) answerPrepares(err error) {
 	for _, p := range m.prepares {
-		if err == nil && p.epoch < m.epoch {
-			err = &StaleEpoch{Got: p.epoch, Current: m.epoch}
+		answer := err
+		if answer == nil && p.epoch < m.epoch {
+			answer = &StaleEpoch{Got: p.epoch, Current: m.epoch}
 		}
-		m.emit(answerManager{call: p.id, err: err})
+		m.emit(answerManager{call: p.id, err: answer})
 	}
 	m.prepares = nil
 }

@@ -28,6 +28,7 @@ type linkState struct {
 	lastErr     error
 	giveUps     int
 	retryAt     time.Time
+	upSince     time.Time
 }
 
 const (
@@ -35,6 +36,8 @@ const (
 	firstLinkRetry    = time.Second
 	firstReplicaRetry = time.Second
 	lastRetryPause    = 5 * time.Minute
+	// settledAfter is how long a link must have been up for its next pause to be the first again.
+	settledAfter = 30 * time.Second
 )
 
 func compareKeys(a, b linkKey) int {
@@ -60,7 +63,7 @@ func (m *managerMachine) linkIsUp(key linkKey, incarnation uint64, now time.Time
 	if !ok || incarnation < l.incarnation {
 		return
 	}
-	l.phase, l.incarnation, l.lastErr, l.giveUps = linkUp, incarnation, nil, 0
+	l.phase, l.incarnation, l.lastErr, l.upSince = linkUp, incarnation, nil, now
 	m.opened(key, incarnation)
 	m.reconcile(now)
 }
@@ -182,8 +185,11 @@ func (m *managerMachine) apartOnTrial() map[linkKey]bool {
 func (m *managerMachine) tick(now time.Time) {
 	for _, key := range m.sortedLinks() {
 		l := m.links[key]
-		if l.phase == linkDown && !now.Before(l.retryAt) && m.needed(key) {
+		switch {
+		case l.phase == linkDown && !now.Before(l.retryAt) && m.needed(key):
 			m.ensureLink(key)
+		case l.phase == linkUp && now.Sub(l.upSince) >= settledAfter:
+			l.giveUps = 0
 		}
 	}
 	m.reconcile(now)

@@ -365,3 +365,84 @@ func TestConnectionsShareVBucketsByNumber(t *testing.T) {
 		3: {{VB: 7}},
 	}, got)
 }
+
+func TestOnlyTheOlderOfTwoPreparesIsStale(t *testing.T) {
+	d := newDesk(t)
+	d.apply(1, "move", map[uint16]string{5: "n1"})
+	older, newer := d.prepare(2), d.prepare(3)
+	d.linkAnswer(nil, nil)
+	var stale *StaleEpoch
+	require.ErrorAs(t, d.answer(older), &stale)
+	require.NoError(t, d.answer(newer))
+}
+
+func TestAFailedTakeoverLeavesNoGhost(t *testing.T) {
+	d := newDesk(t)
+	d.live("n1", 5)
+	d.do(func(id callID) { d.m.takeover(id, 1, "move", 5, "n1", d.now) })
+	d.linkAnswer(map[uint16]error{5: &StreamStatusError{Op: mcbp.OpDCPAddStream, VB: 5, Status: mcbp.StatusNotMyVBucket}}, nil)
+	assert.Empty(t, d.m.status().Links[0].Streams)
+
+	t.Run("unless the stream could not even be closed", func(t *testing.T) {
+		d := newDesk(t)
+		d.live("n1", 5)
+		d.do(func(id callID) { d.m.takeover(id, 1, "move", 5, "n1", d.now) })
+		d.linkAnswer(map[uint16]error{5: &StreamStatusError{Op: mcbp.OpDCPCloseStream, VB: 5, Status: mcbp.StatusBusy}}, nil)
+		assert.Equal(t, []uint16{5}, d.m.status().Links[0].Streams)
+	})
+}
+
+func TestAskingAgainForALiveStreamAsksTheConnection(t *testing.T) {
+	d := newDesk(t)
+	d.live("n1", 5)
+	id := d.apply(1, "", map[uint16]string{5: "n1"})
+	assert.Equal(t, []streamChange{{VB: 5, Kind: opAdd}}, d.changes(), "it alone knows whether the stream lives")
+	d.linkAnswer(nil, nil)
+	require.NoError(t, d.answer(id))
+}
+
+func TestRetainOwnsWhatItKeeps(t *testing.T) {
+	d := newDesk(t)
+	d.live("n1", 5)
+	d.m.linkCrashed(linkKey{producer: "n1"}, 1, errors.New("crash"), nil, d.now)
+	require.NoError(t, d.answer(d.do(func(id callID) {
+		d.m.retain(id, 1, "janitor", map[uint16]string{5: "n1"}, d.now)
+	})))
+	d.up("n1", 2)
+	assert.Empty(t, d.sent, "nothing is opened in the middle of a janitor's step")
+	d.do(func(id callID) { d.m.release(id, 1, "janitor") })
+	d.m.tick(d.now)
+	d.perform()
+	assert.Equal(t, []streamChange{{VB: 5, Kind: opAdd}}, d.changes())
+}
+
+func TestWantedStreamsAreOpenedByTheManagerInItsTime(t *testing.T) {
+	d := newDesk(t)
+	d.live("n1", 1, 2)
+	d.m.linkCrashed(linkKey{producer: "n1"}, 1, errors.New("crash"), []uint16{2}, d.now)
+	require.NoError(t, d.answer(d.do(func(id callID) {
+		d.m.want(id, 1, map[uint16]string{2: "n1", 3: "n1"}, d.now)
+	})))
+	assert.Equal(t, map[uint16]string{1: "n1", 2: "n1", 3: "n1"}, d.m.status().Desired)
+	d.up("n1", 2)
+	assert.Equal(t, []streamChange{{VB: 1, Kind: opAdd}, {VB: 3, Kind: opAdd}}, d.changes(), "the suspect waits")
+}
+
+func TestALinkThatKeepsGivingUpIsPausedLongerAndLonger(t *testing.T) {
+	d := newDesk(t)
+	d.live("n1", 1)
+	key := linkKey{producer: "n1"}
+	pauses := func() time.Duration {
+		d.m.linkGone(key, errors.New("gave up"), d.now)
+		pause := d.m.links[key].retryAt.Sub(d.now)
+		d.now = d.now.Add(pause)
+		d.m.tick(d.now)
+		d.perform()
+		d.up("n1", 1)
+		return pause
+	}
+	assert.Equal(t, []time.Duration{time.Second, 2 * time.Second, 4 * time.Second}, []time.Duration{pauses(), pauses(), pauses()})
+	d.now = d.now.Add(settledAfter)
+	d.m.tick(d.now)
+	assert.Equal(t, time.Second, pauses(), "a link that has stayed up begins again")
+}

@@ -54,6 +54,10 @@ type (
 		vb       uint16
 		producer string
 	}
+	wantRequest struct {
+		epoch  uint64
+		wanted map[uint16]string
+	}
 	releaseRequest struct {
 		epoch uint64
 		owner string
@@ -112,6 +116,8 @@ func (p *managerProcess) HandleCall(c *actors.Context, from actors.From, msg any
 		}
 	case takeoverRequest:
 		p.machine.takeover(p.caller(from), msg.epoch, msg.owner, msg.vb, msg.producer, now)
+	case wantRequest:
+		p.machine.want(p.caller(from), msg.epoch, msg.wanted, now)
 	case releaseRequest:
 		p.machine.release(p.caller(from), msg.epoch, msg.owner)
 	case fenceVBucket:
@@ -136,14 +142,16 @@ func (p *managerProcess) HandleInfo(c *actors.Context, msg any) error {
 	now := c.Clock().Now()
 	switch msg := msg.(type) {
 	case linkNews:
-		p.news(msg.event, now)
+		p.news(msg, now)
 	case actors.Response:
 		p.answered(msg, now)
 	case actors.Down:
 		p.linkDown(c, msg, now)
 	case managerTick:
-		c.SendAfter(managerTickEvery, managerTick{})
-		p.machine.tick(now)
+		if p.shut == nil {
+			c.SendAfter(managerTickEvery, managerTick{})
+			p.machine.tick(now)
+		}
 	case linkStopped:
 		p.stopped(c, msg)
 	case fenceDone:
@@ -158,9 +166,14 @@ func (p *managerProcess) HandleInfo(c *actors.Context, msg any) error {
 	return p.perform(c)
 }
 
-// news follows the links. The replicator sends it after it has answered the calls that a crash took.
-func (p *managerProcess) news(event Event, now time.Time) {
-	switch e := event.(type) {
+// news follows the links. The replicator sends it after it has answered the calls that a crash took. What a link says
+// that is being stopped, or has been, says nothing of its successor.
+func (p *managerProcess) news(news linkNews, now time.Time) {
+	l, ok := p.running[linkKey{producer: news.env.link.Producer, conn: news.env.link.Conn}]
+	if !ok || l.env != news.env || l.stopping {
+		return
+	}
+	switch e := news.event.(type) {
 	case LinkUp:
 		p.machine.linkIsUp(keyOf(e.Link), e.Incarnation, now)
 	case LinkCrashed:

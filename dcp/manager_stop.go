@@ -40,6 +40,9 @@ func (p *managerProcess) stopped(c *actors.Context, msg linkStopped) {
 	delete(p.running, msg.key)
 	p.log.Info("link_stopped", "producer", msg.key.producer, "conn", msg.key.conn, "err", msg.err)
 	if p.shut != nil {
+		for _, call := range l.held {
+			p.machine.linkAnswered(call.id, nil, p.machine.linkOf(msg.key).wrap(ErrShut), 0, c.Clock().Now())
+		}
 		p.shut.open--
 		p.shut.errs = append(p.shut.errs, p.machine.linkOf(msg.key).wrap(msg.err))
 		p.answerShut()

@@ -1,8 +1,11 @@
 package dcp
 
 import (
+	"errors"
 	"slices"
 	"time"
+
+	"github.com/shearpin/shearpin/dcp/mcbp"
 )
 
 // apply takes a request to change single vbuckets: the producer to replicate from, "" for none.
@@ -21,12 +24,31 @@ func (m *managerMachine) retain(id callID, epoch uint64, owner string, wanted ma
 	changes := map[uint16]string{}
 	for _, r := range m.replicas {
 		keep := wanted[r.vb]
+		r.owner, r.epoch = owner, epoch
 		if r.desired != "" && r.desired != keep || r.has && r.on != m.key(keep, r.vb) || r.work != nil || len(r.queue) > 0 {
 			changes[r.vb] = ""
 		}
 	}
 	m.begin(id, epoch, owner, changes, now)
 	m.stopIdleLinks()
+}
+
+// want notes what is to be streamed from where and begins nothing: the streams are opened as after a crash, the healthy
+// ones first and those kept apart one by one when their pause is over.
+func (m *managerMachine) want(id callID, epoch uint64, wanted map[uint16]string, now time.Time) {
+	if !m.current(id, epoch) {
+		return
+	}
+	for vb, producer := range wanted {
+		r := m.replica(vb)
+		r.owner, r.epoch = "", epoch
+		if r.work == nil && len(r.queue) == 0 && !r.has {
+			r.desired = producer
+			m.ensureLink(m.key(producer, vb))
+		}
+	}
+	m.reconcile(now)
+	m.emit(answerManager{call: id})
 }
 
 // takeover takes a request to make this node active for a vbucket, by a takeover stream from its producer.
@@ -116,9 +138,10 @@ func (m *managerMachine) step(w *work, now time.Time) {
 		m.batch(target, w, streamChange{VB: r.vb, Kind: opClose}, streamChange{VB: r.vb, Kind: opTakeover})
 	case w.kind == workTakeover:
 		m.batch(target, w, streamChange{VB: r.vb, Kind: opTakeover})
-	case w.producer == "" || r.has:
+	case w.producer == "":
 		m.finish(w, nil, now)
 	default:
+		// Also where a stream is known to run: only the connection knows the truth, and has nothing to do if it lives.
 		m.batch(target, w, streamChange{VB: r.vb, Kind: opAdd})
 	}
 }
@@ -158,7 +181,7 @@ func (m *managerMachine) linkAnswered(id callID, errs map[uint16]error, err erro
 func (m *managerMachine) moved(w *work, key linkKey, err error, now time.Time) {
 	r := w.replica
 	switch {
-	case err != nil && (w.closing || w.kind == workTakeover):
+	case err != nil && (w.closing || refusedClose(err)):
 		m.finish(w, err, now)
 	case err != nil:
 		r.has = false
@@ -177,6 +200,12 @@ func (m *managerMachine) moved(w *work, key linkKey, err error, now time.Time) {
 		r.has, r.on = true, key
 		m.finish(w, nil, now)
 	}
+}
+
+// refusedClose reports whether a stream still runs because an engine refused to close it.
+func refusedClose(err error) bool {
+	var refused *StreamStatusError
+	return errors.As(err, &refused) && refused.Op == mcbp.OpDCPCloseStream
 }
 
 // finish settles a work item. One that failed leaves the desired state as before the request.

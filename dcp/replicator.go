@@ -51,8 +51,11 @@ type (
 		reason mcbp.EndReason
 	}
 	replicatorTick struct{}
-	// linkNews is what the manager hears of a link, in order.
-	linkNews struct{ event Event }
+	// linkNews is what the manager hears of a link, in order. env says which link of that name it is.
+	linkNews struct {
+		env   *linkEnv
+		event Event
+	}
 )
 
 func newReplicator(env *linkEnv) *replicator {
@@ -184,7 +187,7 @@ func (r *replicator) publish(c *actors.Context, event Event) {
 	if crash, ok := event.(LinkCrashed); ok {
 		r.log.Info("link_crashed", "incarnation", crash.Incarnation, "err", crash.Reason, "vbs", crash.VBs)
 	}
-	c.Send(r.env.manager, linkNews{event: event})
+	c.Send(r.env.manager, linkNews{env: r.env, event: event})
 	if r.env.events != nil {
 		r.env.events.Publish(event)
 	}

@@ -64,6 +64,13 @@ func (o *outlet) inject(frames []byte) error {
 	return nil
 }
 
+// unwritten is how many injected bytes the socket has not accepted.
+func (o *outlet) unwritten() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.queue) + o.flying
+}
+
 // close closes the socket. It does not block: under TLS the plain socket goes first, so that no closing alert waits for a
 // peer that does not read.
 func (o *outlet) close() {

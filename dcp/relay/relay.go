@@ -170,3 +170,6 @@ func (r *Relay) Inject(side Side, frame []byte) error {
 	}
 	return err
 }
+
+// Unwritten is how many injected bytes the socket of side has not accepted yet.
+func (r *Relay) Unwritten(side Side) int { return r.outlets[side].unwritten() }

@@ -120,3 +120,29 @@ func TestTheFirstEpochEndsWhatAnEarlierManagerLeft(t *testing.T) {
 	_, err = conn.Read(make([]byte, 1))
 	require.Error(t, err, "the engine has closed it")
 }
+
+func TestBystandersOfARebuiltConnectionKeepReplicating(t *testing.T) {
+	p := newPair(t, fault.NoAddResponse, dcp.Limits{Grace: 200 * time.Millisecond})
+	require.NoError(t, p.apply(7, 8))
+	p.plan.Arm()
+	done := make(chan error, 1)
+	go func() { done <- p.apply(1) }()
+	p.record()
+	require.NoError(t, p.manager.Prepare(p.ctx, 2))
+	require.ErrorIs(t, <-done, dcp.ErrSuperseded)
+	p.write(7, 20)
+	p.requireReplicated(7)
+}
+
+func TestARefusedTakeoverLeavesTheTruthBehind(t *testing.T) {
+	p := newPair(t, healthy, dcp.Limits{})
+	require.NoError(t, p.apply(5))
+	p.setState(consumer, 5, mcbp.VBucketActive)
+	require.ErrorIs(t, p.manager.Takeover(p.ctx, 1, "move", 5, producer), mcbp.StatusNotMyVBucket)
+	assert.Empty(t, p.streams())
+	assert.Empty(t, p.crashes())
+	p.setState(consumer, 5, mcbp.VBucketReplica)
+	require.NoError(t, p.apply(5))
+	p.write(5, 20)
+	p.requireReplicated(5)
+}
