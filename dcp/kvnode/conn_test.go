@@ -18,7 +18,7 @@ func TestWhatWaitsForASlowPeerIsBounded(t *testing.T) {
 	defer func() { require.NoError(t, n.Close()) }()
 	require.NoError(t, n.CreateBucket("b", 4))
 	b := n.bucket("b")
-	b.setVBucket(1, mcbp.VBucketActive, nil)
+	require.Equal(t, mcbp.StatusSuccess, b.setVBucket(1, mcbp.VBucketActive, nil))
 	const size, requests = 256 << 10, 200
 	_, status := b.vb(1).write(mcbp.OpSet, &item{key: "k", value: make([]byte, size)}, 0)
 	require.Equal(t, mcbp.StatusSuccess, status)

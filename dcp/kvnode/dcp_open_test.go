@@ -29,8 +29,8 @@ func TestOpenNeedsABucketAndItsFeatures(t *testing.T) {
 	assert.Equal(t, mcbp.StatusInvalid, status(plain, notifier.Append(nil)))
 	assert.Equal(t, mcbp.StatusSuccess, status(plain, open.Append(nil)))
 	assert.Equal(t, mcbp.StatusInvalid, status(plain, open.Append(nil)), "twice")
-	select_ := (&mcbp.Packet{Opcode: mcbp.OpSelectBucket, Key: []byte(testBucket)}).Frame()
-	assert.Equal(t, mcbp.StatusInvalid, status(plain, select_), "it keeps its bucket")
+	again := (&mcbp.Packet{Opcode: mcbp.OpSelectBucket, Key: []byte(testBucket)}).Frame()
+	assert.Equal(t, mcbp.StatusInvalid, status(plain, again), "it keeps its bucket")
 }
 
 func TestDCPConnectionsAreListed(t *testing.T) {

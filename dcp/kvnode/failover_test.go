@@ -63,7 +63,7 @@ func TestFailoverLogBranches(t *testing.T) {
 	l = l.branch(10)
 	l = l.branch(20)
 	require.Len(t, l, 3)
-	assert.EqualValues(t, []uint64{20, 10, 0}, seqnos(l))
+	assert.Equal(t, []uint64{20, 10, 0}, seqnos(l))
 	assert.NotEqual(t, first, l.uuid())
 	assert.Equal(t, first, l[2].UUID)
 

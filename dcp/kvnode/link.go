@@ -101,6 +101,6 @@ func (l *link) perform(act Action) {
 }
 
 // respond sends an answer without a body, about a vbucket.
-func (l *link) respond(vb uint16, to mcbp.Frame, status mcbp.Status) Action {
-	return l.send(vb, mcbp.Response(to, status).Frame())
+func (l *link) respond(vb uint16, to mcbp.Frame, status mcbp.Status) {
+	l.send(vb, mcbp.Response(to, status).Frame())
 }

@@ -26,25 +26,23 @@ func newOutbox() *outbox {
 	return o
 }
 
-// begin locks the outbox and returns the buffer to append whole frames to; end takes it back.
+// begin locks the outbox and returns the buffer to append whole frames to. The caller must give it to end.
 func (o *outbox) begin() []byte {
 	o.mu.Lock()
 	return o.pending
 }
 
-// end returns how many bytes are waiting now.
-func (o *outbox) end(b []byte) int {
+// end takes the buffer back.
+func (o *outbox) end(b []byte) {
 	if o.failed {
-		b = b[:0]
+		b = nil
 	}
 	o.pending = b
-	n := len(b)
 	o.mu.Unlock()
-	return n
 }
 
-// append adds whole frames that exist already, and returns how many bytes are waiting now.
-func (o *outbox) append(frame []byte) int { return o.end(append(o.begin(), frame...)) }
+// append adds whole frames that exist already.
+func (o *outbox) append(frame []byte) { o.end(append(o.begin(), frame...)) }
 
 // len is the number of bytes that no write has taken yet.
 func (o *outbox) len() int {

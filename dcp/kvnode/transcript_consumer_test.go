@@ -19,7 +19,7 @@ type consumerReplay struct {
 	t     testing.TB
 	admin *client
 	c     *client
-	// history remembers the UUIDs that stand for the recorded engine's own: the node draws others.
+	// uuids are what the node has drawn in the place of the recorded engine's own.
 	uuids map[string][]byte
 	// pending is what the manager says before the consumer is heard again.
 	pending []mcbp.Frame
@@ -131,8 +131,7 @@ func (r *consumerReplay) expect(want mcbp.Frame) {
 // the producer has sent must come back unchanged.
 func (r *consumerReplay) ownUUID(want, got mcbp.Frame) mcbp.Frame {
 	const at, end = mcbp.HeaderLen + 24, mcbp.HeaderLen + 32
-	recorded := string(want[at:end])
-	if mine, ok := r.uuids[recorded]; ok {
+	if mine, ok := r.uuids[string(want[at:end])]; ok {
 		want = bytes.Clone(want)
 		copy(want[at:end], mine)
 		require.Equal(r.t, want[at:end], got[at:end])

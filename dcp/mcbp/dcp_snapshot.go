@@ -51,7 +51,8 @@ func ParseSnapshotMarker(f Frame) (SnapshotMarker, error) {
 		return SnapshotMarker{}, err
 	}
 	m := SnapshotMarker{VBucket: f.VBucket(), Opaque: f.Opaque()}
-	body, want := f.Value(), 0
+	var want int
+	body := f.Value()
 	switch {
 	case f.ExtrasLen() == markerV1Extras:
 		body = f.Extras()

@@ -29,24 +29,46 @@ func TestWireVectors(t *testing.T) {
 		want      appender
 		parse     func(Frame) (any, error)
 	}{
-		{"ADD_STREAM", "80 51 0000 04 00 0005 00000004 00000005 0000000000000000 00000000",
-			AddStream{VBucket: 5, Opaque: five}, func(f Frame) (any, error) { return ParseAddStream(f) }},
-		{"ADD_STREAM takeover", "80 51 0000 04 00 0005 00000004 00000005 0000000000000000 00000001",
-			AddStream{VBucket: 5, Opaque: five, Flags: StreamFlagTakeover}, func(f Frame) (any, error) { return ParseAddStream(f) }},
-		{"ADD_STREAM answer", "81 51 0000 04 00 0000 00000004 00000005 0000000000000000 00001000",
-			AddStreamAnswer{Opaque: five, Requested: true, Stream: 0x1000}, func(f Frame) (any, error) { return ParseAddStreamAnswer(f) }},
-		{"ADD_STREAM exists", "81 51 0000 00 00 0002 00000000 00000005 0000000000000000",
-			AddStreamAnswer{Opaque: five, Status: StatusKeyExists}, func(f Frame) (any, error) { return ParseAddStreamAnswer(f) }},
-		{"CLOSE_STREAM", "80 52 0000 00 00 0005 00000000 00000005 0000000000000000",
-			CloseStream{VBucket: 5, Opaque: five}, func(f Frame) (any, error) { return ParseCloseStream(f) }},
-		{"STREAM_END", "80 55 0000 04 00 0005 00000004 00100000 0000000000000000 00000002",
+		{
+			"ADD_STREAM", "80 51 0000 04 00 0005 00000004 00000005 0000000000000000 00000000",
+			AddStream{VBucket: 5, Opaque: five},
+			func(f Frame) (any, error) { return ParseAddStream(f) },
+		},
+		{
+			"ADD_STREAM takeover", "80 51 0000 04 00 0005 00000004 00000005 0000000000000000 00000001",
+			AddStream{VBucket: 5, Opaque: five, Flags: StreamFlagTakeover},
+			func(f Frame) (any, error) { return ParseAddStream(f) },
+		},
+		{
+			"ADD_STREAM answer", "81 51 0000 04 00 0000 00000004 00000005 0000000000000000 00001000",
+			AddStreamAnswer{Opaque: five, Requested: true, Stream: 0x1000},
+			func(f Frame) (any, error) { return ParseAddStreamAnswer(f) },
+		},
+		{
+			"ADD_STREAM exists", "81 51 0000 00 00 0002 00000000 00000005 0000000000000000",
+			AddStreamAnswer{Opaque: five, Status: StatusKeyExists},
+			func(f Frame) (any, error) { return ParseAddStreamAnswer(f) },
+		},
+		{
+			"CLOSE_STREAM", "80 52 0000 00 00 0005 00000000 00000005 0000000000000000",
+			CloseStream{VBucket: 5, Opaque: five},
+			func(f Frame) (any, error) { return ParseCloseStream(f) },
+		},
+		{
+			"STREAM_END", "80 55 0000 04 00 0005 00000004 00100000 0000000000000000 00000002",
 			StreamEnd{VBucket: 5, Opaque: Opaque{0x00, 0x10, 0x00, 0x00}, Reason: EndStateChanged},
-			func(f Frame) (any, error) { return ParseStreamEnd(f) }},
-		{"SET_VBUCKET_STATE", "80 5b 0000 01 00 0005 00000001 00001001 0000000000000000 03",
+			func(f Frame) (any, error) { return ParseStreamEnd(f) },
+		},
+		{
+			"SET_VBUCKET_STATE", "80 5b 0000 01 00 0005 00000001 00001001 0000000000000000 03",
 			SetVBucketState{VBucket: 5, Opaque: OpaqueFromUint32(0x1001), State: VBucketPending, Value: []byte{}},
-			func(f Frame) (any, error) { return ParseSetVBucketState(f) }},
-		{"BUFFER_ACK", "80 5d 0000 04 00 0000 00000004 00000000 0000000000000000 00001000",
-			BufferAck{Bytes: 4096}, func(f Frame) (any, error) { return ParseBufferAck(f) }},
+			func(f Frame) (any, error) { return ParseSetVBucketState(f) },
+		},
+		{
+			"BUFFER_ACK", "80 5d 0000 04 00 0000 00000004 00000000 0000000000000000 00001000",
+			BufferAck{Bytes: 4096},
+			func(f Frame) (any, error) { return ParseBufferAck(f) },
+		},
 	} {
 		t.Run(v.name, func(t *testing.T) {
 			f := frameOf(t, v.hex)
