@@ -128,6 +128,7 @@ func TestLateReplyIsDropped(t *testing.T) {
 			_, err = pid.Call(ctx, "early")
 			cancel()
 			require.ErrorIs(t, err, context.DeadlineExceeded)
+			require.ErrorAs(t, err, new(*actors.WaitError))
 			early := <-keeper.froms
 
 			go func() {

@@ -300,7 +300,7 @@ func (m *machine) end(reason error) {
 			m.doom(j, c)
 		}
 	}
-	m.job, m.backlog = j, nil
+	m.job = j
 }
 
 // doom adds c to those that j stops. From now on c's death is no reason for anything.

@@ -129,6 +129,7 @@ func TestShutdownTimes(t *testing.T) {
 			victims[spec.ID] = sys.Whereis(spec.ID)
 			victims[spec.ID].Send(actortest.Func(func(*actors.Context) error { <-leave; return nil }))
 		}
+		synctest.Wait() // for all of them to be stuck
 		good := sys.Whereis("good")
 		begin := time.Now()
 		require.NoError(t, sup.Stop(t.Context(), actors.Shutdown))
@@ -186,6 +187,32 @@ func TestChildThatWasNotLinked(t *testing.T) {
 	}}})
 	next(t, "a", crash(t, sys, "a"))
 	require.True(t, sup.Alive())
+}
+
+// Nor is the reason lost if it was dead before there was a link.
+func TestChildThatDiedUnlinked(t *testing.T) {
+	sys := newSystem(t)
+	sup := start(t, sys, supervisor.Spec{Intensity: supervisor.Never})
+	_, err := supervisor.StartChild(t.Context(), sup, supervisor.ChildSpec{
+		ID: "a",
+		Start: func(c *actors.Context) (*actors.PID, error) {
+			pid, err := c.Start(actortest.NewProbe())
+			actortest.Crash(t, pid, errBoom)
+			return pid, err
+		},
+	})
+	require.NoError(t, err)
+	requireReason(t, sup, errBoom)
+}
+
+// Stopping a child in time leaves no timer behind.
+func TestStoppedChildLeavesNoTimer(t *testing.T) {
+	clock := actortest.NewClock(time.Unix(0, 0))
+	sys := actortest.NewSystem(t, actors.Options{Clock: clock})
+	sup := start(t, sys, supervisor.Spec{Children: []supervisor.ChildSpec{probe("a")}})
+	require.Zero(t, clock.Pending())
+	require.NoError(t, supervisor.TerminateChild(t.Context(), sup, "a"))
+	require.Zero(t, clock.Pending())
 }
 
 func TestFaultyStartFunctions(t *testing.T) {
