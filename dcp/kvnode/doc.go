@@ -5,16 +5,17 @@
 // memory. Everything else is protocol: clients read and write documents, a cluster manager sets vbucket states, and
 // replications stream a vbucket from one node's producer end to another node's consumer end.
 //
-//	node, err := kvnode.Start(kvnode.Options{Name: "n0", User: "manager", Password: "secret"})
-//	if err != nil { … }
-//	defer node.Close()
-//	err = node.CreateBucket("orders", 1024)
-//
 // What the node does byte for byte follows recorded conversations with real engines, and where those are silent the
 // protocol's description. It deliberately behaves like them where they are awkward: a consumer is silent until its first
 // ADD_STREAM and then negotiates one CONTROL at a time, stream opaques count in little-endian order, the STREAM_END of a
 // closed stream follows the answer to its CLOSE_STREAM, a stream closed while it is being added is never answered, and
 // SEQNO_PERSISTENCE holds up the connection that asked.
+//
+// # What it adds
+//
+// STAT vbucket-digest, with or without a vbucket's number, gives vb_N:high_seqno, vb_N:uuid and vb_N:digest, all taken at
+// one moment. Two copies with the same high seqno and digest hold the same documents: keys, values, CAS, seqnos, revisions
+// and flags. Real engines do not have it.
 //
 // # What it does not do
 //

@@ -127,6 +127,8 @@ func TestClosingANodeEndsEverything(t *testing.T) {
 	require.NoError(t, p.n0.Close())
 	require.NoError(t, p.n0.Close(), "twice is once")
 	p.r.awaitEnd(kvnode.RoleProducer)
+	pairs, _ := p.b.stats("dcp")
+	assert.Equal(t, "consumer", pairs["eq_dcpq:"+testLink+":type"], "the consumer's connection outlives its producer")
 	require.NoError(t, p.n1.Close())
 	p.r.awaitEnd(kvnode.RoleConsumer)
 }
