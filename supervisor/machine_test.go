@@ -13,7 +13,7 @@ import (
 	"github.com/shearpin/shearpin/actors"
 )
 
-// TestMachine runs the stories in testdata. A story makes a machine, tells it what happens, and shows what it wants done.
+// TestMachine runs the stories in testdata/machine. A story makes a machine, tells it what happens, and shows what it wants done.
 // Starts succeed at once unless the story says otherwise; everything else the story has to report itself:
 //
 //	new      strategy=… intensity=… period=… auto=…, one child per line: id restart=… shutdown=… type=… significant
@@ -30,7 +30,7 @@ import (
 //
 // The n-th process of child x is called xn.
 func TestMachine(t *testing.T) {
-	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+	datadriven.Walk(t, "testdata/machine", func(t *testing.T, path string) {
 		s := &story{now: time.Unix(0, 0).UTC()}
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			return s.command(t, d)

@@ -205,6 +205,17 @@ func TestChildThatDiedUnlinked(t *testing.T) {
 	requireReason(t, sup, errBoom)
 }
 
+// A supervisor takes only a death for a death: a signal that a living child sends it changes nothing.
+func TestSignalOfALivingChild(t *testing.T) {
+	sys := newSystem(t)
+	sup := start(t, sys, supervisor.Spec{Intensity: supervisor.Never, Children: []supervisor.ChildSpec{probe("a")}})
+	pid := sys.Whereis("a")
+	actortest.Do(t, pid, func(c *actors.Context) error { c.Exit(sup, errBoom); return nil })
+	require.Same(t, pid, children(t, sup)["a"].PID)
+	require.Zero(t, children(t, sup)["a"].Restarts)
+	require.True(t, pid.Alive())
+}
+
 // Stopping a child in time leaves no timer behind.
 func TestStoppedChildLeavesNoTimer(t *testing.T) {
 	clock := actortest.NewClock(time.Unix(0, 0))
