@@ -35,17 +35,8 @@ func ExampleStart() {
 		{Opcode: mcbp.OpGet, VBucket: 7, Key: []byte("order-1")},
 		{Opcode: mcbp.OpGet, VBucket: 8, Key: []byte("order-1")},
 	} {
-		if _, err := socket.Write(p.Frame()); err != nil {
-			fmt.Println(err)
-			return
-		}
-		answer := make(mcbp.Frame, mcbp.HeaderLen)
-		if _, err := io.ReadFull(socket, answer); err != nil {
-			fmt.Println(err)
-			return
-		}
-		answer = append(answer, make([]byte, answer.BodyLen())...)
-		if _, err := io.ReadFull(socket, answer[mcbp.HeaderLen:]); err != nil {
+		answer, err := call(socket, p)
+		if err != nil {
 			fmt.Println(err)
 			return
 		}
@@ -57,4 +48,19 @@ func ExampleStart() {
 	// SET: success (0x00) ""
 	// GET: success (0x00) "two apples"
 	// GET: not my vbucket (0x07) ""
+}
+
+// call sends a request and reads its answer.
+func call(socket net.Conn, p *mcbp.Packet) (mcbp.Frame, error) {
+	if _, err := socket.Write(p.Frame()); err != nil {
+		return nil, err
+	}
+	header := make(mcbp.Frame, mcbp.HeaderLen)
+	if _, err := io.ReadFull(socket, header); err != nil {
+		return nil, err
+	}
+	answer := make(mcbp.Frame, mcbp.HeaderLen+int(header.BodyLen()))
+	copy(answer, header)
+	_, err := io.ReadFull(socket, answer[mcbp.HeaderLen:])
+	return answer, err
 }
