@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/shearpin/shearpin/dcp/mcbp"
 	"github.com/shearpin/shearpin/rebalance"
 )
 
@@ -143,5 +144,59 @@ func TestStopAtAnyPoint(t *testing.T) {
 			require.NoError(t, w.rebalance(rebalance.Request{}).Err)
 			w.requireAll(written)
 		})
+	}
+}
+
+// Buckets are rebalanced one after another, in the order asked for.
+func TestSeveralBuckets(t *testing.T) {
+	w := newWorld(t, 4, 3, orders, noFault)
+	require.NoError(t, w.cluster.CreateBucket(w.ctx, rebalance.BucketConfig{Name: "invoices", VBuckets: 8, Replicas: 1}))
+	require.NoError(t, w.cluster.AddNode(w.ctx, w.node("n3")))
+	run, err := w.cluster.Rebalance(w.ctx, rebalance.Request{Buckets: []string{"orders", "invoices"}})
+	require.NoError(t, err)
+	last := rebalance.Progress{}
+	for p := range run.Progress() {
+		assert.GreaterOrEqual(t, p.Fraction, last.Fraction)
+		last = p
+	}
+	report, err := run.Wait(w.ctx)
+	require.NoError(t, err)
+	require.NoError(t, report.Err)
+	require.Len(t, report.Buckets, 2)
+	assert.Equal(t, []string{"orders", "invoices"}, []string{report.Buckets[0].Name, report.Buckets[1].Name})
+	assert.Equal(t, report.Moves, report.Buckets[0].Moves+report.Buckets[1].Moves)
+	for _, bucket := range []string{"orders", "invoices"} {
+		m, err := w.cluster.Map(w.ctx, bucket)
+		require.NoError(t, err)
+		assert.True(t, m.Balanced("n0", "n1", "n2", "n3"), bucket)
+	}
+}
+
+// A node that dies in the middle ends the rebalance; the janitor says whom it waits for, and repairs when it is asked
+// about what does not depend on the node (history 21).
+func TestANodeThatDiesInTheMiddle(t *testing.T) {
+	w := newWorld(t, 4, 3, rebalance.BucketConfig{Name: "orders", VBuckets: 64, Replicas: 1}, noFault)
+	require.NoError(t, w.cluster.AddNode(w.ctx, w.node("n3")))
+	run, err := w.cluster.Rebalance(w.ctx, rebalance.Request{})
+	require.NoError(t, err)
+	for p := range run.Progress() {
+		if p.MovesDone > 0 {
+			break
+		}
+	}
+	require.NoError(t, w.nodes["n1"].Close())
+	report, err := run.Wait(w.ctx)
+	require.NoError(t, err)
+	require.Equal(t, rebalance.Failed, report.Outcome)
+	janitor, err := w.cluster.Janitor(w.ctx)
+	require.NoError(t, err)
+	var waiting *rebalance.WaitingForNodes
+	require.ErrorAs(t, janitor.Problem(), &waiting)
+	assert.Equal(t, []string{"n1"}, waiting.Nodes)
+	for vb, chain := range w.activeMap() {
+		if !chain.Contains("n1") {
+			_, err := w.client(chain.Active()).Get(w.ctx, uint16(vb), "no such key")
+			require.ErrorIs(t, err, mcbp.StatusKeyNotFound, "vb %d is served", vb)
+		}
 	}
 }
