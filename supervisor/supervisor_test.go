@@ -174,6 +174,14 @@ func TestChildThatUnlinks(t *testing.T) {
 	actortest.Do(t, pid, func(c *actors.Context) error { c.Unlink(sup); return nil })
 	require.NoError(t, supervisor.TerminateChild(t.Context(), sup, "a"))
 	require.ErrorIs(t, pid.Reason(), actors.Shutdown)
+
+	// One that dies in this way is not missed before somebody asks, and then it has died of what it died of.
+	pid, err := supervisor.RestartChild(t.Context(), sup, "a")
+	require.NoError(t, err)
+	actortest.Do(t, pid, func(c *actors.Context) error { c.Unlink(sup); return nil })
+	actortest.Crash(t, pid, errBoom)
+	require.NoError(t, supervisor.TerminateChild(t.Context(), sup, "a"))
+	require.Equal(t, errBoom, children(t, sup)["a"].LastExit)
 }
 
 // A start function that does not link is helped, because a supervisor must hear of every death.
