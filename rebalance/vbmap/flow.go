@@ -5,8 +5,15 @@ package vbmap
 //
 // Costs must not be negative. Vertices are small integers, from 0.
 type flow struct {
-	first     []int32 // of a vertex: its newest arc, or -1
-	arcs      []arc   // arc i^1 is the reverse of arc i
+	vertices int
+	edges    []edge
+
+	// The arcs of vertex v are those from begin[v] to begin[v+1].
+	begin []int32
+	arcs  []arc
+	// place is, by edge, its arc.
+	place []int32
+
 	potential []int64
 	distance  []int64
 	level     []int32
@@ -15,62 +22,79 @@ type flow struct {
 	heap      []reached
 }
 
-// arc carries up to room more units from the vertex that it belongs to.
+// edge is what was connected.
+type edge struct {
+	from, to, room int32
+	cost           int64
+}
+
+// arc carries up to room more units to a vertex. Each has an arc in return, which takes units back.
 type arc struct {
-	next int32 // arc of the same vertex, or -1
-	to   int32
-	room int32
-	cost int64
+	to, room, back int32
+	cost           int64
 }
 
 const unreached = int64(1) << 62
 
-func newFlow(vertices, arcs int) *flow {
-	f := &flow{
-		first:     make([]int32, vertices),
-		arcs:      make([]arc, 0, 2*arcs),
-		potential: make([]int64, vertices),
-		distance:  make([]int64, vertices),
-		level:     make([]int32, vertices),
-		current:   make([]int32, vertices),
-	}
-	for v := range f.first {
-		f.first[v] = -1
-	}
-	return f
+func newFlow(vertices, edges int) *flow {
+	return &flow{vertices: vertices, edges: make([]edge, 0, edges)}
 }
 
-// connect adds an arc and returns its number, for [flow.used].
+// connect adds an edge between two different vertices and returns its number, for [flow.used].
 func (f *flow) connect(from, to, room int, cost int64) int {
-	n := int32(len(f.arcs))
-	f.arcs = append(f.arcs,
-		arc{next: f.first[from], to: int32(to), room: int32(room), cost: cost},
-		arc{next: f.first[to], to: int32(from), cost: -cost})
-	f.first[from], f.first[to] = n, n+1
-	return int(n)
+	f.edges = append(f.edges, edge{int32(from), int32(to), int32(room), cost})
+	return len(f.edges) - 1
 }
 
-// used is how many units the numbered arc carries.
-func (f *flow) used(number int) int { return int(f.arcs[number^1].room) }
+// used is how many units the numbered edge carries.
+func (f *flow) used(number int) int { return int(f.arcs[f.arcs[f.place[number]].back].room) }
 
-// run sends as much as possible from source to sink, as cheaply as that can be done, and returns how much. It is the
-// primal-dual method: as long as the sink can be reached, find the cheapest ways, then fill all of these at once. There
-// are few different costs, so there are few rounds.
+// left is how many more units the numbered edge could carry.
+func (f *flow) left(number int) int { return int(f.arcs[f.place[number]].room) }
+
+// run sends as much as possible from source to sink, as cheaply as that can be done, and returns how much. It is called
+// once, when everything is connected.
+//
+// It is the primal-dual method: as long as the sink can be reached, find the cheapest ways, then fill all of these at
+// once. There are few different costs, so there are few rounds.
 func (f *flow) run(source, sink int) int {
+	f.prepare()
 	total := 0
 	for f.cheapest(int32(source), int32(sink)) {
 		for f.layer(int32(source), int32(sink)) {
-			copy(f.current, f.first)
-			for {
-				sent := f.push(int32(source), int32(sink), int32(1)<<30)
-				if sent == 0 {
-					break
-				}
-				total += int(sent)
-			}
+			copy(f.current, f.begin)
+			total += int(f.push(int32(source), int32(sink), 1<<30))
 		}
 	}
 	return total
+}
+
+// prepare lays the arcs of each vertex side by side.
+func (f *flow) prepare() {
+	f.begin = make([]int32, f.vertices+1)
+	for _, e := range f.edges {
+		f.begin[e.from+1]++
+		f.begin[e.to+1]++
+	}
+	for v := range f.vertices {
+		f.begin[v+1] += f.begin[v]
+	}
+	next := make([]int32, f.vertices)
+	copy(next, f.begin)
+	f.arcs = make([]arc, 2*len(f.edges))
+	f.place = make([]int32, len(f.edges))
+	for number, e := range f.edges {
+		there, back := next[e.from], next[e.to]
+		next[e.from]++
+		next[e.to]++
+		f.arcs[there] = arc{to: e.to, room: e.room, back: back, cost: e.cost}
+		f.arcs[back] = arc{to: e.from, back: there, cost: -e.cost}
+		f.place[number] = there
+	}
+	f.potential = make([]int64, f.vertices)
+	f.distance = make([]int64, f.vertices)
+	f.level = make([]int32, f.vertices)
+	f.current = make([]int32, f.vertices)
 }
 
 // reduced is what an arc costs beyond the cheapest known way to its end.
@@ -94,7 +118,7 @@ func (f *flow) cheapest(source, sink int32) bool {
 		if here.vertex == sink {
 			break
 		}
-		for n := f.first[here.vertex]; n >= 0; n = f.arcs[n].next {
+		for n := f.begin[here.vertex]; n < f.begin[here.vertex+1]; n++ {
 			a := &f.arcs[n]
 			if a.room == 0 {
 				continue
@@ -125,7 +149,7 @@ func (f *flow) layer(source, sink int32) bool {
 	f.queue = append(f.queue[:0], source)
 	for i := 0; i < len(f.queue); i++ {
 		v := f.queue[i]
-		for n := f.first[v]; n >= 0; n = f.arcs[n].next {
+		for n := f.begin[v]; n < f.begin[v+1]; n++ {
 			a := &f.arcs[n]
 			if a.room > 0 && f.level[a.to] < 0 && f.reduced(v, a) == 0 {
 				f.level[a.to] = f.level[v] + 1
@@ -146,15 +170,14 @@ func (f *flow) push(v, sink, most int32) int32 {
 		return most
 	}
 	sent := int32(0)
-	for ; f.current[v] >= 0; f.current[v] = f.arcs[f.current[v]].next {
-		n := f.current[v]
-		a := &f.arcs[n]
+	for ; f.current[v] < f.begin[v+1]; f.current[v]++ {
+		a := &f.arcs[f.current[v]]
 		if a.room == 0 || f.level[a.to] != f.level[v]+1 || f.reduced(v, a) != 0 {
 			continue
 		}
 		passed := f.push(a.to, sink, min(most-sent, a.room))
 		a.room -= passed
-		f.arcs[n^1].room += passed
+		f.arcs[a.back].room += passed
 		if sent += passed; sent == most {
 			return sent
 		}

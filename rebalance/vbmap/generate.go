@@ -65,6 +65,18 @@ func Generate(p Params) (Map, error) {
 		return nil, fmt.Errorf("%w: %w", ErrParams, err)
 	}
 	var best *plan
+	for _, leave := range []func(*plan) bool{(*plan).keep, (*plan).swap} {
+		candidate := newPlan(p, rand.New(rand.NewPCG(p.Seed, 0)))
+		if !leave(candidate) {
+			continue
+		}
+		if candidate.perfect() {
+			return candidate.chains(), nil
+		}
+		if best == nil || candidate.betterThan(best) {
+			best = candidate
+		}
+	}
 	for attempt := range p.attempts() {
 		for _, way := range p.ways() {
 			candidate := newPlan(p, rand.New(rand.NewPCG(p.Seed, uint64(attempt))))

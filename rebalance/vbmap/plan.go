@@ -2,6 +2,7 @@ package vbmap
 
 import (
 	"cmp"
+	"maps"
 	"math/rand/v2"
 	"slices"
 )
@@ -12,7 +13,8 @@ type plan struct {
 	params Params
 	dice   *rand.Rand
 	// nodes is by number.
-	nodes []Node
+	nodes   []Node
+	numbers map[string]int
 	// group is the number of each node's group, groups their count; 1 if groups do not matter.
 	group  []int
 	groups int
@@ -28,12 +30,15 @@ type plan struct {
 	active  []int
 	slaves  [][]int
 	replica [][]int
+	// share is, by node, how many replicas it should have, rounded down.
+	share []int
+	// kept says that the plan is the current map as it is.
+	kept bool
 }
 
 func newPlan(p Params, dice *rand.Rand) *plan {
 	plan := &plan{
 		params: p, dice: dice, nodes: slices.Clone(p.Nodes), replicas: min(p.Replicas, len(p.Nodes)-1),
-		held: make([][]int, p.VBuckets), was: make([]int, p.VBuckets),
 	}
 	slices.SortFunc(plan.nodes, func(a, b Node) int { return cmp.Compare(a.Name, b.Name) })
 	dice.Shuffle(len(plan.nodes), func(i, k int) { plan.nodes[i], plan.nodes[k] = plan.nodes[k], plan.nodes[i] })
@@ -47,30 +52,39 @@ func newPlan(p Params, dice *rand.Rand) *plan {
 		plan.group = append(plan.group, groups[node.Group])
 	}
 	plan.groups = len(groups)
-	for vb := range plan.held {
-		plan.was[vb] = -1
-		if vb >= len(p.Current) {
+	plan.numbers = numbers
+	plan.read(p.Current)
+	return plan
+}
+
+// read takes what a map has of the nodes that stay.
+func (p *plan) read(current Map) {
+	p.held, p.was = make([][]int, p.params.VBuckets), make([]int, p.params.VBuckets)
+	for vb := range p.held {
+		p.was[vb] = -1
+		if vb >= len(current) {
 			continue
 		}
-		for position, name := range p.Current[vb] {
-			node, stays := numbers[name]
-			if !stays || slices.Contains(plan.held[vb], node) {
+		for position, name := range current[vb] {
+			node, stays := p.numbers[name]
+			if !stays || slices.Contains(p.held[vb], node) {
 				continue
 			}
-			plan.held[vb] = append(plan.held[vb], node)
+			p.held[vb] = append(p.held[vb], node)
 			if position == 0 {
-				plan.was[vb] = node
+				p.was[vb] = node
 			}
 		}
 	}
-	return plan
 }
 
 // placeInTurn makes the plan step by step. It always succeeds.
 func (p *plan) placeInTurn() bool {
 	p.placeActives()
+	p.setShares()
 	p.chooseSlaves()
 	p.placeReplicas()
+	p.level()
 	return true
 }
 
@@ -122,9 +136,85 @@ func (p *plan) place(vb, node int) int {
 	return len(p.nodes) + (node+vb)%len(p.nodes)
 }
 
-// betterThan compares finished plans: replicas in the wrong group, then balance, then the cost of getting there.
+// keep makes the plan the current map as it is; false if that is not complete, has uneven actives or too many slaves.
+func (p *plan) keep() bool {
+	p.active, p.replica = p.was, make([][]int, len(p.held))
+	slaves := make([]map[int]bool, len(p.nodes))
+	for node := range slaves {
+		slaves[node] = map[int]bool{}
+	}
+	for vb, held := range p.held {
+		if p.was[vb] < 0 || len(held) != p.replicas+1 {
+			return false
+		}
+		p.replica[vb] = held[1:]
+		for _, node := range held[1:] {
+			slaves[p.was[vb]][node] = true
+		}
+	}
+	weights, sum := p.weights()
+	for node, actives := range p.byActive() {
+		share := p.params.VBuckets * weights[node] / sum
+		if len(actives) < share || len(actives) > share+1 || len(slaves[node]) > p.params.slaves() {
+			return false
+		}
+	}
+	p.setShares()
+	p.kept = true
+	return true
+}
+
+// swap lets nodes that are new take the places of as many that go, and leaves everything else as it is; false if that
+// is not what happens, or if the current map was not good enough. No plan is cheaper.
+func (p *plan) swap() bool {
+	added := map[string]bool{}
+	for _, node := range p.nodes {
+		added[node.Name] = true
+	}
+	var gone []string
+	for _, name := range p.params.Current.Nodes() {
+		if !added[name] {
+			gone = append(gone, name)
+		}
+		delete(added, name)
+	}
+	if len(gone) == 0 || len(gone) != len(added) {
+		return false
+	}
+	successor := make(map[string]string, len(gone))
+	for i, name := range slices.Sorted(maps.Keys(added)) {
+		successor[gone[i]] = name
+	}
+	swapped := p.params.Current.Clone()
+	for _, chain := range swapped {
+		for position, name := range chain {
+			if next, ok := successor[name]; ok {
+				chain[position] = next
+			}
+		}
+	}
+	after := *p
+	after.read(swapped)
+	if !after.keep() {
+		return false
+	}
+	p.active, p.replica, p.share = after.active, after.replica, after.share
+	return true
+}
+
+// perfect reports whether only the cost of getting there could be better.
+func (p *plan) perfect() bool {
+	grade := p.grade()
+	return grade[0] == 0 && grade[1] == 0
+}
+
+// betterThan compares finished plans: replicas in the wrong group, then balance, then the cost of getting there. Where
+// groups or limits make perfect balance impossible, a little more of it is no reason to leave the current map.
 func (p *plan) betterThan(other *plan) bool {
 	a, b := p.grade(), other.grade()
+	if other.kept && a[0] == b[0] && 4*a[1] > 3*b[1] {
+		return false
+	}
 	return slices.Compare(a[:], b[:]) < 0
 }
 
@@ -145,15 +235,17 @@ func (p *plan) grade() [4]int {
 				loads[node]++
 			}
 			for _, other := range members[:i] {
-				if p.group[node] == p.group[other] {
+				if p.groups > 1 && p.group[node] == p.group[other] {
 					sameGroup++
 				}
 			}
 		}
 	}
 	uneven := 0
-	for _, load := range loads {
-		uneven += load * load
+	more, less := p.tolerance()
+	for node, load := range loads {
+		excess := max(0, load-p.share[node]-more, p.share[node]-less-load)
+		uneven += excess * excess
 	}
 	return [4]int{sameGroup, uneven, newCopies, activeChanges}
 }

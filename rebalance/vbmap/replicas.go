@@ -4,8 +4,8 @@ import "slices"
 
 // What one unit of flow costs when replicas are placed. Each is worth more than all cheaper ones together.
 const (
-	// Going beyond a slave's even share of its master's replicas, or giving the replica too many to a node that has
-	// an active too many.
+	// Building more copies on a slave than evens out its master's replicas, or giving the replica too many to a node
+	// that has an active too many.
 	replicaUneven = 1
 	// Building a copy.
 	replicaToBuild = int64(1) << 18
@@ -36,7 +36,8 @@ func (p *plan) placeReplicas() {
 	}
 }
 
-// replicaNet is the flow from vbuckets through pairs of master and slave to nodes.
+// replicaNet is the flow from vbuckets to nodes. Copies that are there go straight; those to build go through the pair
+// of master and slave, so that they spread.
 type replicaNet struct {
 	*plan
 	f            *flow
@@ -71,16 +72,14 @@ func newReplicaNet(p *plan) *replicaNet {
 	}
 	weights, sum := p.weights()
 	for node, actives := range byActive {
-		n.demand(node, weights[node], sum, len(actives), levels)
+		n.demand(node, len(actives)*sum > vbuckets*weights[node], levels)
 	}
+	uses := p.uses(byActive)
 	for master, slaves := range p.slaves {
-		share := 0
-		if len(slaves) > 0 {
-			share = (p.replicas*len(byActive[master]) + len(slaves) - 1) / len(slaves)
-		}
 		for _, slave := range slaves {
 			pair := n.vertex()
-			n.f.connect(pair, slave, share, 0)
+			even := (p.replicas*len(byActive[master]) + len(slaves) - 1) / len(slaves)
+			n.f.connect(pair, slave, max(0, even-uses[master][slave]), 0)
 			n.f.connect(pair, slave, vbuckets, replicaUneven)
 			n.pair[master] = append(n.pair[master], pair)
 		}
@@ -101,19 +100,24 @@ func (n *replicaNet) vertex() int {
 	return n.vertices - 1
 }
 
-// demand says what a node may get.
-func (n *replicaNet) demand(node, weight, sum, actives, levels int) {
-	vbuckets := n.params.VBuckets
-	share := n.replicas * vbuckets * weight / sum
-	n.f.connect(node, n.sink, share, 0)
+// demand says what a node may get. With groups, a few more than the share cost something, but no copy is built for
+// that.
+func (n *replicaNet) demand(node int, activeTooMany bool, levels int) {
+	n.f.connect(node, n.sink, n.share[node], 0)
 	preference := int64(0)
-	if actives*sum > vbuckets*weight {
+	if activeTooMany {
 		preference = replicaUneven
 	}
+	more, _ := n.tolerance()
+	cheap := more - 1
 	for level := range levels {
-		n.f.connect(node, n.sink, 1, int64(level+1)*replicaTooMany+preference)
+		if level < cheap {
+			n.f.connect(node, n.sink, 1, int64(level+1)*replicaUneven)
+			continue
+		}
+		n.f.connect(node, n.sink, 1, int64(level+1-cheap)*replicaTooMany+preference)
 	}
-	n.f.connect(node, n.sink, vbuckets, int64(levels+1)*replicaTooMany)
+	n.f.connect(node, n.sink, n.params.VBuckets, int64(levels+1)*replicaTooMany)
 }
 
 // offer connects a vbucket with everyone who may have a replica of it.
@@ -127,17 +131,12 @@ func (n *replicaNet) offer(vb int) {
 		through = func(node int) int { return n.door(here, doors, n.group[node], n.group[master]) }
 	}
 	for i, slave := range n.slaves[master] {
-		cost := replicaToBuild
-		if slices.Contains(n.held[vb], slave) {
-			cost = 0
+		if !slices.Contains(n.held[vb], slave) {
+			n.offers[vb] = append(n.offers[vb], offer{n.f.connect(through(slave), n.pair[master][i], 1, replicaToBuild), slave})
 		}
-		n.offers[vb] = append(n.offers[vb], offer{n.f.connect(through(slave), n.pair[master][i], 1, cost), slave})
-	}
-	if n.params.MaxSlaves != NoLimit {
-		return
 	}
 	for _, node := range n.held[vb] {
-		if node != master && !slices.Contains(n.slaves[master], node) {
+		if node != master && (n.params.MaxSlaves == NoLimit || slices.Contains(n.slaves[master], node)) {
 			n.offers[vb] = append(n.offers[vb], offer{n.f.connect(through(node), node, 1, 0), node})
 		}
 	}

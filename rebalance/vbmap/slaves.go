@@ -51,22 +51,32 @@ func newRelation(p *plan, limit int) *relation {
 	nodes := len(p.nodes)
 	r := &relation{
 		plan: p, limit: limit,
-		uses: make([]map[int]int, nodes), even: make([]int, nodes), masters: make([]int, nodes), surplus: make([]int, nodes),
+		even: make([]int, nodes), masters: make([]int, nodes), surplus: make([]int, nodes),
 	}
-	weights, sum := p.weights()
-	for node, vbuckets := range p.byActive() {
-		r.uses[node] = map[int]int{}
+	_, less := p.tolerance()
+	byActive := p.byActive()
+	r.uses = p.uses(byActive)
+	for node, vbuckets := range byActive {
+		r.even[node] = (p.replicas*len(vbuckets) + limit - 1) / limit
+		r.surplus[node] = less - p.share[node]
+	}
+	return r
+}
+
+// uses counts, by active and other node, the vbuckets of the one that the other has a copy of.
+func (p *plan) uses(byActive [][]int) []map[int]int {
+	uses := make([]map[int]int, len(p.nodes))
+	for node, vbuckets := range byActive {
+		uses[node] = map[int]int{}
 		for _, vb := range vbuckets {
 			for _, held := range p.held[vb] {
 				if held != node {
-					r.uses[node][held]++
+					uses[node][held]++
 				}
 			}
 		}
-		r.even[node] = (p.replicas*len(vbuckets) + limit - 1) / limit
-		r.surplus[node] = -(p.replicas * p.params.VBuckets * weights[node] / sum)
 	}
-	return r
+	return uses
 }
 
 // supply is how many replicas a slave can expect of a master.
@@ -117,17 +127,43 @@ func (r *relation) groupsMissing(master, next int) int {
 }
 
 // admit makes room for nodes that get less than their share from those whose slaves they are, as new nodes do: they
-// take the places of slaves that get more.
+// take the places of slaves that get more. Without groups everybody together must also be able to take everything
+// without exceeding a share by more than one.
 func (r *relation) admit() {
-	for _, node := range r.dice.Perm(len(r.nodes)) {
-		for r.surplus[node] < 0 {
-			master, place := r.dispensable(node)
-			if master < 0 {
-				break
-			}
-			r.replace(master, place, node)
+	order := r.dice.Perm(len(r.nodes))
+	for _, node := range order {
+		for r.surplus[node] < 0 && r.makeRoom(node) {
 		}
 	}
+	if r.groups > 1 {
+		return
+	}
+	for _, node := range order {
+		if r.capacity() >= r.replicas*r.params.VBuckets {
+			return
+		}
+		if r.surplus[node] < 1 {
+			r.makeRoom(node)
+		}
+	}
+}
+
+// capacity is how many replicas the nodes can take from their masters if none exceeds its share by more than one.
+func (r *relation) capacity() int {
+	sum := 0
+	for node, surplus := range r.surplus {
+		sum += r.share[node] + min(1, surplus)
+	}
+	return sum
+}
+
+// makeRoom makes a node one more master's slave; false if nobody can spare a place.
+func (r *relation) makeRoom(node int) bool {
+	master, place := r.dispensable(node)
+	if master >= 0 {
+		r.replace(master, place, node)
+	}
+	return master >= 0
 }
 
 // dispensable finds the place that node may take: one whose loss its slave can bear best, and among these the one with
@@ -140,6 +176,9 @@ func (r *relation) dispensable(node int) (master, place int) {
 			continue
 		}
 		for i, slave := range slaves {
+			if r.group[slave] != r.group[node] && r.onlyOfItsGroup(candidate, slave) {
+				continue
+			}
 			use := r.uses[candidate][slave]
 			left := r.surplus[slave] - r.supply(candidate, slave)
 			if left > most || left == most && use < least {
@@ -148,6 +187,16 @@ func (r *relation) dispensable(node int) (master, place int) {
 		}
 	}
 	return master, place
+}
+
+// onlyOfItsGroup reports whether no other slave of master is in the group of slave, and that matters.
+func (r *relation) onlyOfItsGroup(master, slave int) bool {
+	if r.groups == 1 || r.closer(master, slave) {
+		return false
+	}
+	return !slices.ContainsFunc(r.slaves[master], func(other int) bool {
+		return other != slave && r.group[other] == r.group[slave]
+	})
 }
 
 // closer reports whether node is in the group of master, and that matters.

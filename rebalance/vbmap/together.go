@@ -21,6 +21,7 @@ func (p *plan) placeTogether(loosely bool) bool {
 	if !p.chooseActives(members) {
 		return false
 	}
+	p.setShares()
 	p.replica = make([][]int, len(members))
 	for vb, nodes := range members {
 		p.replica[vb] = slices.DeleteFunc(nodes, func(node int) bool { return node == p.active[vb] })
@@ -41,7 +42,7 @@ func (p *plan) placeCopies(loosely bool) [][]int {
 		f.connect(node, sink, share, 0)
 		f.connect(node, sink, more, copyTooMany)
 	}
-	first := make([]int, vbuckets) // arc to node 0, those to the others follow
+	first := make([]int, vbuckets) // edge to node 0, those to the others follow
 	for _, vb := range p.shuffled() {
 		f.connect(source, nodes+vb, p.replicas+1, 0)
 		for node := range nodes {
@@ -61,7 +62,7 @@ func (p *plan) placeCopies(loosely bool) [][]int {
 	members := make([][]int, vbuckets)
 	for vb, arc := range first {
 		for node := range nodes {
-			if f.used(arc+2*node) > 0 {
+			if f.used(arc+node) > 0 {
 				members[vb] = append(members[vb], node)
 			}
 		}
@@ -108,7 +109,7 @@ func (p *plan) chooseActives(members [][]int) bool {
 		return false
 	}
 	for _, must := range musts {
-		if f.arcs[must].room > 0 {
+		if f.left(must) > 0 {
 			return false
 		}
 	}
