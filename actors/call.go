@@ -110,7 +110,7 @@ func stop(ctx context.Context, from, to *PID, reason error) error {
 		reason = Normal
 	}
 	_, err := newCall(from, to, nil).exchange(ctx, ours, &stopOrder{reason})
-	if errors.Is(err, reason) {
+	if err != NoProcess && errors.Is(to.Reason(), reason) {
 		return nil
 	}
 	return err

@@ -184,6 +184,7 @@ func TestStopThatFails(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errBoom)
 	require.ErrorIs(t, pid.Stop(ctx, actors.Shutdown), errBoom)
+	require.ErrorAs(t, pid.Stop(ctx, errBoom), new(*actors.WaitError), "a context that ends for the same reason is not the end")
 	require.True(t, pid.Alive())
 	close(stuck)
 

@@ -70,7 +70,9 @@ func (p *PID) handleContinued() (reason error) {
 	c := &p.context
 	for len(c.continued) > 0 && reason == nil && p.Alive() {
 		msg := c.continued[0]
-		c.continued = c.continued[1:]
+		if c.continued = c.continued[1:]; len(c.continued) == 0 {
+			c.continued = nil
+		}
 		reason = p.impl.HandleInfo(c, msg)
 	}
 	return reason
