@@ -149,6 +149,9 @@ func (a *agent) perform(c *actors.Context, effects []agentEffect) {
 			a.fence, a.endFence = context.WithCancel(c.Ctx())
 			a.log.Debug("agent_preparing", "epoch", e.Epoch)
 			c.Go(func(ctx context.Context) any {
+				// Whoever waited for persistence in an older epoch is gone or must ask again; a wait that the node never
+				// answers would hold up all that come after it.
+				a.nodes.persistence.Reset()
 				return replicationsSettled{e.Epoch, a.replications.Prepare(ctx, e.Epoch)}
 			})
 		case armGrace:

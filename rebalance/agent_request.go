@@ -178,8 +178,9 @@ type (
 	}
 	queryAnswer struct {
 		Copies map[uint16]copyInfo `json:"copies"`
-		// Streams is vbucket to producer, for the streams that are live.
+		// Streams is vbucket to producer, for the streams that are live; Wanted for those that should be.
 		Streams map[uint16]string `json:"streams"`
+		Wanted  map[uint16]string `json:"wanted"`
 	}
 	// copyInfo is what a node says of its copy of one vbucket.
 	copyInfo struct {

@@ -32,7 +32,7 @@ func (a *agent) run(ctx, fence context.Context, o order) error {
 	case applyStates:
 		return a.applyStates(ctx, fence, r)
 	case openStreams:
-		return a.replications.Apply(ctx, r.Epoch, r.Owner, r.Streams)
+		return a.openStreams(ctx, r)
 	case releaseOwner:
 		return a.replications.Release(ctx, r.Epoch, r.Owner)
 	}
@@ -80,6 +80,27 @@ func (a *agent) applyStates(ctx, fence context.Context, r applyStates) error {
 		return err
 	}
 	return inParallel(fence, r.Delete, func(vb uint16) (uint16, error) { return vb, a.deleteCopy(ctx, vb) })
+}
+
+// openStreams is the janitor's second phase. Vbuckets that the replications keep apart, because their streams crash a
+// connection, are wanted but not waited for: they come back alone, after their pause.
+func (a *agent) openStreams(ctx context.Context, r openStreams) error {
+	status, err := a.replications.Status(ctx)
+	if err != nil {
+		return err
+	}
+	now, apart := map[uint16]string{}, map[uint16]string{}
+	for vb, producer := range r.Streams {
+		if _, kept := status.KeptApart[vb]; kept {
+			apart[vb] = producer
+		} else {
+			now[vb] = producer
+		}
+	}
+	if err := a.replications.Apply(ctx, r.Epoch, r.Owner, now); err != nil || len(apart) == 0 {
+		return err
+	}
+	return a.replications.Want(ctx, r.Epoch, apart)
 }
 
 // inParallel does f for every item, a few at a time, until fence ends. Those that failed are in a *dcp.ApplyError.
@@ -156,7 +177,7 @@ func (a *agent) query(ctx context.Context) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer := queryAnswer{Copies: make(map[uint16]copyInfo, len(infos)), Streams: liveStreams(status)}
+	answer := queryAnswer{Copies: make(map[uint16]copyInfo, len(infos)), Streams: liveStreams(status), Wanted: status.Desired}
 	for vb, info := range infos {
 		answer.Copies[vb] = copyInfo{
 			State: info.State, Topology: info.Topology, HighSeqno: info.HighSeqno, HighPrepared: info.HighPreparedSeqno,

@@ -22,6 +22,8 @@ type bucketWork struct {
 	// keep are the nodes that shall hold the bucket; empty means all that are known.
 	keep []string
 
+	// kept is what keep came to when the work began: a node that becomes known later has no part in it.
+	kept  []Node
 	stamp stamp
 	plans []movePlan
 }
@@ -43,22 +45,22 @@ func (e *environment) chooseBuckets(ctx context.Context, names []string) ([]stri
 	return names, err
 }
 
-// kept is the nodes that shall hold the bucket.
-func (w *bucketWork) kept() ([]Node, error) {
-	if len(w.keep) == 0 {
-		return w.env.nodes.all(), nil
+// resolve decides once which nodes shall hold the bucket.
+func (w *bucketWork) resolve() (err error) {
+	w.kept = w.env.nodes.all()
+	if len(w.keep) > 0 {
+		w.kept, err = w.env.nodes.named(w.keep)
 	}
-	return w.env.nodes.named(w.keep)
+	return err
 }
 
 // prepare brings the bucket to its new nodes, repairs it, decides the map that it shall have, and takes an epoch for the
 // moves.
 func (w *bucketWork) prepare(ctx context.Context) error {
-	kept, err := w.kept()
-	if err != nil {
+	if err := w.resolve(); err != nil {
 		return err
 	}
-	names := namesOf(kept)
+	names := namesOf(w.kept)
 	if err := w.enlarge(ctx, names); err != nil {
 		return err
 	}
@@ -74,12 +76,43 @@ func (w *bucketWork) prepare(ctx context.Context) error {
 		return err
 	}
 	w.stamp = stamp{Epoch: epoch, Owner: "rebalance " + w.run}
-	target, err := w.aim(ctx, kept)
+	target, err := w.aim(ctx, w.kept)
 	if err != nil {
 		return err
 	}
 	w.env.publish(w.name)
-	return w.plan(target)
+	if err := w.plan(target); err != nil {
+		return err
+	}
+	return w.spare(report, without(target.Servers, names...))
+}
+
+// spare refuses a rebalance that would lose what the janitor has kept: copies with data that the active lacks, on nodes
+// that are to leave or whose copy is to be built anew.
+func (w *bucketWork) spare(report JanitorReport, leaving []string) error {
+	lost := &KeptCopies{Bucket: w.name, ByVB: map[uint16][]string{}}
+	for _, b := range report.Buckets {
+		if b.Name != w.name {
+			continue
+		}
+		for vb, nodes := range b.Kept {
+			endangered := slices.Clone(leaving)
+			for _, plan := range w.plans {
+				if plan.VB == vb {
+					endangered = append(endangered, plan.Build...)
+				}
+			}
+			for _, node := range nodes {
+				if slices.Contains(endangered, node) {
+					lost.ByVB[vb] = append(lost.ByVB[vb], node)
+				}
+			}
+		}
+	}
+	if len(lost.ByVB) > 0 {
+		return lost
+	}
+	return nil
 }
 
 // enlarge makes the nodes that shall hold the bucket servers of it, besides those that are.
@@ -166,11 +199,7 @@ func (w *bucketWork) finish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	kept, err := w.kept()
-	if err != nil {
-		return err
-	}
-	names := namesOf(kept)
+	names := namesOf(w.kept)
 	leaving := without(doc.Servers, names...)
 	// Released first, so that a stream which is lost now is opened again by its manager.
 	if _, err := onNodes(doc.Servers, "releasing", func(node string) (any, error) {
@@ -204,7 +233,8 @@ func (w *bucketWork) finish(ctx context.Context) error {
 	return nil
 }
 
-// verify asks all servers until nothing differs from the map. Copies on leaving nodes are deleted once more.
+// verify asks all servers until nothing differs from the map. Copies that the moves were to delete are deleted once more;
+// any other copy on a leaving node is not ours to delete, and a difference.
 func (w *bucketWork) verify(ctx context.Context, doc store.BucketDoc, leaving []string) error {
 	deadline := time.Now().Add(verifyTime)
 	for {
@@ -219,9 +249,11 @@ func (w *bucketWork) verify(ctx context.Context, doc store.BucketDoc, leaving []
 		if time.Now().After(deadline) {
 			return &Leftovers{Problems: problems}
 		}
-		for _, node := range leaving {
-			for vb := range answers[node].Copies {
-				_, _ = w.env.ask(ctx, w.env.config.Limits.Query, w.name, node, deleteCopy{stamp: w.stamp, VB: vb})
+		for _, plan := range w.plans {
+			for _, node := range plan.Drop {
+				if _, left := answers[node].Copies[plan.VB]; left && slices.Contains(leaving, node) {
+					_, _ = w.env.ask(ctx, w.env.config.Limits.Query, w.name, node, deleteCopy{stamp: w.stamp, VB: plan.VB})
+				}
 			}
 		}
 		select {

@@ -3,6 +3,8 @@ package rebalance
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -153,6 +155,26 @@ func (e *NoActive) Error() string {
 type Leftovers struct {
 	// Problems has one text per difference, sorted.
 	Problems []string
+}
+
+// KeptCopies refuses a rebalance that would delete or overwrite copies with data that no active has. Somebody has to decide
+// what becomes of them.
+type KeptCopies struct {
+	Bucket string
+	// ByVB is vbucket to the nodes with such a copy.
+	ByVB map[uint16][]string
+}
+
+func (e *KeptCopies) Error() string {
+	var copies []string
+	for _, vb := range slices.Sorted(maps.Keys(e.ByVB)) {
+		if len(copies) == describedProblems {
+			copies = append(copies, "…")
+			break
+		}
+		copies = append(copies, fmt.Sprintf("vb %d on %s", vb, strings.Join(e.ByVB[vb], ", ")))
+	}
+	return fmt.Sprintf("%d vbuckets of %q have copies with data that their active lacks: %s", len(e.ByVB), e.Bucket, strings.Join(copies, "; "))
 }
 
 // describedProblems bounds how many differences an error text spells out.

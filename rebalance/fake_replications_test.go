@@ -223,6 +223,10 @@ func (w *fakeWorld) switchState(node string, vb uint16, state mcbp.VBucketState)
 	w.nodes[node].copies[vb].state = state
 }
 
+func (r *fakeReplications) Want(ctx context.Context, epoch uint64, wanted map[uint16]string) error {
+	return r.Apply(ctx, epoch, "", wanted)
+}
+
 func (r *fakeReplications) Release(ctx context.Context, epoch uint64, _ string) error {
 	return r.change(ctx, epoch, func(ctx context.Context) error { return r.world.pass(ctx, r.node, "release", 0) })
 }

@@ -83,11 +83,18 @@ func chainsOf(nodes []string, length int) []vbmap.Chain {
 }
 
 func TestJanitorDecisionExhaustively(t *testing.T) {
+	t.Parallel()
 	// Names mean nothing, so that one order of the chain in force stands for all.
 	inForce := []vbmap.Chain{
-		{"A"}, {""},
-		{"A", "B"}, {"A", ""}, {"", ""},
-		{"A", "B", "C"}, {"A", "B", ""}, {"A", "", ""}, {"", "", ""},
+		{"A"},
+		{""},
+		{"A", "B"},
+		{"A", ""},
+		{"", ""},
+		{"A", "B", "C"},
+		{"A", "B", ""},
+		{"A", "", ""},
+		{"", "", ""},
 	}
 	candidates := modelCopies()
 	n := len(candidates)

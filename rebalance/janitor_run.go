@@ -266,11 +266,13 @@ func (r *janitorRun) applyStates(ctx context.Context, decisions []janitorDecisio
 }
 
 // retain says which streams of a vbucket survive the first phase: those that are wanted, and of a vbucket that is left
-// alone all that are live.
+// alone all that are live, or that their managers want and will open again.
 func (r *janitorRun) retain(orders map[string]*applyStates, d janitorDecision) {
 	if d.Hold != nil {
 		for node, order := range orders {
 			if producer, live := r.answers[node].Streams[d.VB]; live {
+				order.Retain[d.VB] = producer
+			} else if producer, wanted := r.answers[node].Wanted[d.VB]; wanted {
 				order.Retain[d.VB] = producer
 			}
 		}

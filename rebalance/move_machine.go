@@ -30,6 +30,7 @@ type moveMachine struct {
 	probes  map[int]string
 	watches []*backfillWatch
 	seqnos  map[string]seqnoAnswer // last answers to probes, by node
+	lost    map[string]*StreamLost // streams that ended before their set-up was answered, by consumer
 	left    []*NodeError
 	over    bool
 }
@@ -46,7 +47,7 @@ const probePause = 5 * time.Second
 func newMoveMachine(plan movePlan, epoch stamp, limits MoveLimits) *moveMachine {
 	m := &moveMachine{
 		plan: plan, stamp: epoch, limits: limits.withDefaults(), at: -1,
-		pending: map[int]ask{}, probes: map[int]string{}, seqnos: map[string]seqnoAnswer{},
+		pending: map[int]ask{}, probes: map[int]string{}, seqnos: map[string]seqnoAnswer{}, lost: map[string]*StreamLost{},
 	}
 	build := []Step{StepReplica, StepStream, StepBackfill, StepPersist, StepTopology, StepBarrier}
 	switch {
@@ -55,7 +56,7 @@ func newMoveMachine(plan movePlan, epoch stamp, limits MoveLimits) *moveMachine 
 	case plan.movesActive():
 		m.steps = append(build, StepTakeover, StepActivate, StepCommit, StepClose, StepState, StepOpen, StepDelete)
 	default:
-		m.steps = append(build, StepCommit, StepActivate, StepClose, StepDelete)
+		m.steps = append(build, StepCommit, StepActivate, StepClose, StepOpen, StepDelete)
 	}
 	return m
 }
@@ -147,7 +148,8 @@ func (m *moveMachine) enter() (asks []moveEffect) {
 		}
 		return nil
 	case StepOpen:
-		return each(p.Follow, stream(p.To))
+		// Nobody's: from now on the replications look after them. Streams that are live stay as they are.
+		return each(p.Follow, setStream{stamp: stamp{Epoch: m.stamp.Epoch}, VB: p.VB, Producer: p.To})
 	case StepDelete:
 		return each(p.Drop, deleteCopy{stamp: m.stamp, VB: p.VB})
 	}
@@ -180,6 +182,9 @@ func (m *moveMachine) answered(id int, value any, err error) []moveEffect {
 			return m.fail(atNode(a.node, err))
 		}
 		m.left = append(m.left, &NodeError{Node: a.node, Err: err})
+	}
+	if lost := m.lost[a.node]; lost != nil && m.step() == StepStream {
+		return m.fail(lost)
 	}
 	more, progressed, err := m.digest(a, value)
 	if err != nil {
@@ -261,11 +266,30 @@ func (m *moveMachine) fired(t moveTimer) []moveEffect {
 // streamEnded takes the end of a stream of this vbucket that nobody asked for. It is fatal while the copies are built;
 // from the takeover on the streams' own calls tell.
 func (m *moveMachine) streamEnded(producer, consumer string, cause error) []moveEffect {
-	building := m.step() == StepBackfill || m.step() == StepPersist || m.step() == StepTopology || m.step() == StepBarrier
-	if m.over || !building || producer != m.plan.From || !slices.Contains(m.plan.Build, consumer) {
+	if m.over || producer != m.plan.From || !slices.Contains(m.plan.Build, consumer) {
 		return nil
 	}
-	return m.fail(&StreamLost{Producer: producer, Consumer: consumer, Err: cause})
+	lost := &StreamLost{Producer: producer, Consumer: consumer, Err: cause}
+	switch m.step() {
+	case StepBackfill, StepPersist, StepTopology, StepBarrier:
+		return m.fail(lost)
+	case StepStream:
+		if !m.waitsFor(consumer) {
+			return m.fail(lost)
+		}
+		// The news may overtake the answer that says the stream is up.
+		m.lost[consumer] = lost
+	}
+	return nil
+}
+
+func (m *moveMachine) waitsFor(node string) bool {
+	for _, a := range m.pending {
+		if a.node == node {
+			return true
+		}
+	}
+	return false
 }
 
 // stop ends the move unless its switch has begun: then it goes on to its end, which is near.
@@ -311,10 +335,17 @@ func (m *moveMachine) probe() []moveEffect {
 
 func (m *moveMachine) probeAnswered(node string, value any, err error) []moveEffect {
 	seqnos, ok := value.(seqnoAnswer)
-	if m.over || !m.probed() || err != nil || !ok || seqnos == m.seqnos[node] {
+	if m.over || !m.probed() || err != nil || !ok {
 		return nil
 	}
-	_, again := m.seqnos[node]
+	if m.step() != StepTakeover {
+		// A disk that stands still makes no progress, however much is written meanwhile.
+		seqnos.High = 0
+	}
+	before, again := m.seqnos[node]
+	if again && seqnos == before {
+		return nil
+	}
 	m.seqnos[node] = seqnos
 	if !again {
 		return nil

@@ -6,8 +6,8 @@ import "time"
 // rebalance.md §4 says why each is there.
 type Step string
 
-// The steps. A move whose active stays skips takeover, state and open and activates after its commit; one from nothing
-// begins with activate.
+// The steps. A move whose active stays skips takeover and state and activates after its commit; one from nothing begins
+// with activate.
 const (
 	// StepReplica creates the copies that are to be built, as replicas.
 	StepReplica Step = "replica"
@@ -31,7 +31,7 @@ const (
 	StepClose Step = "close"
 	// StepState makes replicas of the copies that will follow the new active.
 	StepState Step = "state"
-	// StepOpen opens their streams from the new active.
+	// StepOpen opens their streams from the new active, where they are not open, and hands them to the replications.
 	StepOpen Step = "open"
 	// StepDelete drops the copies that are in no chain any more.
 	StepDelete Step = "delete"

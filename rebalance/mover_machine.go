@@ -22,6 +22,8 @@ type moverMachine struct {
 	stopping bool
 	// vague is a failure that does not say why; it waits a moment for one that does.
 	vague error
+	// ended are moves that are over and still count as flying, so that a better cause can be put down to them.
+	ended []uint16
 	over  bool
 
 	planned, done int
@@ -124,6 +126,7 @@ func (m *moverMachine) moveEnded(vb uint16, err error, leftovers []string) []mov
 	}
 	m.leftovers = append(m.leftovers, leftovers...)
 	if err != nil && !m.stopping {
+		m.ended = append(m.ended, vb)
 		return m.failed(m.attribute(err))
 	}
 	delete(m.flying, vb)
@@ -158,6 +161,9 @@ func (m *moverMachine) stop() []moverEffect {
 		return nil
 	}
 	m.stopping = true
+	for _, vb := range m.ended {
+		delete(m.flying, vb)
+	}
 	var effects []moverEffect
 	for _, vb := range slices.Sorted(maps.Keys(m.flying)) {
 		effects = append(effects, stopMove{vb})

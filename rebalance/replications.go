@@ -10,6 +10,7 @@ import (
 type replications interface {
 	Prepare(ctx context.Context, epoch uint64) error
 	Apply(ctx context.Context, epoch uint64, owner string, changes map[uint16]string) error
+	Want(ctx context.Context, epoch uint64, wanted map[uint16]string) error
 	Retain(ctx context.Context, epoch uint64, owner string, wanted map[uint16]string) error
 	Takeover(ctx context.Context, epoch uint64, owner string, vb uint16, producer string) error
 	Release(ctx context.Context, epoch uint64, owner string) error
