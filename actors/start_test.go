@@ -2,7 +2,6 @@ package actors_test
 
 import (
 	"context"
-	"errors"
 	"runtime"
 	"strings"
 	"testing"
@@ -298,5 +297,5 @@ func TestStartInClosedSystem(t *testing.T) {
 	require.ErrorIs(t, err, actors.ErrSystemClosed)
 	require.Nil(t, sys.Whereis("x"))
 	require.NoError(t, sys.Close(t.Context()), "Close may be repeated")
-	require.False(t, errors.Is(err, actors.NoProcess))
+	require.NotErrorIs(t, err, actors.NoProcess)
 }

@@ -85,7 +85,7 @@ func TestCloseWhileStarting(t *testing.T) {
 			}
 		}()
 		require.NoError(t, sys.Close(t.Context()))
-		<-ended
+		require.Error(t, <-ended)
 		require.Empty(t, sys.Processes())
 	}
 }

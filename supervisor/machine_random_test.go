@@ -249,10 +249,10 @@ func (w *world) checkSettled() {
 			believed[c.PID] = c.ID
 		}
 	}
-	require.Equal(w.t, len(w.running), len(believed))
+	require.Len(w.t, believed, len(w.running))
 	for pid, id := range w.running {
 		require.Equal(w.t, id, believed[pid])
 	}
-	require.Equal(w.t, len(believed), len(w.m.kids.byPID))
+	require.Len(w.t, w.m.kids.byPID, len(believed))
 	require.LessOrEqual(w.t, len(w.m.window), w.spec.Intensity)
 }

@@ -122,10 +122,10 @@ type ChildSpec struct {
 	Significant bool
 }
 
-// Worker describes a permanent child that runs what make returns: a new value for every start.
-func Worker(id string, make func() actors.Process, opts ...actors.StartOption) ChildSpec {
+// Worker describes a permanent child that runs what fresh returns: a new value for every start.
+func Worker(id string, fresh func() actors.Process, opts ...actors.StartOption) ChildSpec {
 	return ChildSpec{ID: id, Start: func(c *actors.Context) (*actors.PID, error) {
-		return c.StartLink(make(), opts...)
+		return c.StartLink(fresh(), opts...)
 	}}
 }
 

@@ -26,8 +26,8 @@ func TestDefaults(t *testing.T) {
 	spec, err = Spec{Intensity: Never}.validate()
 	require.NoError(t, err)
 	require.Zero(t, spec.Intensity)
-	require.Equal(t, Sub("x", Spec{}).Type, TypeSupervisor)
-	require.Equal(t, Worker("x", func() actors.Process { return nil }).Type, TypeWorker)
+	require.Equal(t, TypeSupervisor, Sub("x", Spec{}).Type)
+	require.Equal(t, TypeWorker, Worker("x", func() actors.Process { return nil }).Type)
 	require.Positive(t, After(0), "no time at all is not the default")
 	require.Positive(t, After(-time.Second))
 }

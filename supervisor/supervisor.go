@@ -130,7 +130,7 @@ func (s *supervisor) perform(c *actors.Context, a action) (*event, error) {
 	case doStart:
 		pid, err := startChild(c, a.child.spec)
 		if err != nil {
-			return &event{kind: evFailed, child: a.child, err: err}, nil
+			return &event{kind: evFailed, child: a.child, err: err}, nil //nolint:nilerr // the machine decides what it means
 		}
 		return &event{kind: evStarted, child: a.child, pid: pid}, nil
 	case doStop:
@@ -253,6 +253,6 @@ func (s *supervisor) publish(e Event) {
 	if e.Reason != nil {
 		attrs = append(attrs, slog.Any("err", e.Reason))
 	}
-	s.spec.Log.LogAttrs(context.Background(), level, msg, attrs...)
+	s.spec.Log.LogAttrs(context.Background(), level, msg, attrs...) //nolint:sloglint // one of the fixed names above
 	s.spec.Events.Publish(e)
 }

@@ -350,7 +350,9 @@ func TestEventsAndLog(t *testing.T) {
 	}
 	require.Len(t, got, len(want))
 	for i := range want {
-		require.True(t, want[i] == got[i], "event %d: %v, want %v", i, got[i], want[i])
+		if want[i] != got[i] {
+			require.Failf(t, "unexpected event", "event %d: %v, want %v", i, got[i], want[i])
+		}
 	}
 	for i, line := range []string{
 		"level=DEBUG msg=child_started part=supervisor supervisor=top child=a incarnation=1",

@@ -140,12 +140,7 @@ func TestIntensityWindow(t *testing.T) {
 // OTP: do_not_save_start_parameters_for_temporary_children. What a temporary child was started with goes with it.
 func TestTemporaryChildrenLeaveNothing(t *testing.T) {
 	sys := newSystem(t)
-	spec, first := heavy("first")
-	sup := start(t, sys, supervisor.Spec{Children: []supervisor.ChildSpec{spec}})
-	spec, second := heavy("second")
-	_, err := supervisor.StartChild(t.Context(), sup, spec)
-	require.NoError(t, err)
-	spec = supervisor.ChildSpec{}
+	sup, first, second := startHeavy(t, sys)
 	sys.Whereis("first").Kill()
 	sys.Whereis("second").Kill()
 	actortest.Eventually(t, func() bool { return len(children(t, sup)) == 0 })
@@ -154,6 +149,17 @@ func TestTemporaryChildrenLeaveNothing(t *testing.T) {
 		return first.Value() == nil && second.Value() == nil
 	})
 	require.True(t, sup.Alive())
+}
+
+// startHeavy starts a supervisor with one heavy child from its spec and one added later, and forgets how they are started.
+func startHeavy(t *testing.T, sys *actors.System) (sup *actors.PID, first, second weak.Pointer[[1 << 16]byte]) {
+	t.Helper()
+	initial, first := heavy("first")
+	added, second := heavy("second")
+	sup = start(t, sys, supervisor.Spec{Children: []supervisor.ChildSpec{initial}})
+	_, err := supervisor.StartChild(t.Context(), sup, added)
+	require.NoError(t, err)
+	return sup, first, second
 }
 
 // heavy describes a temporary child whose start function holds memory.

@@ -29,10 +29,13 @@ type Probe struct {
 // Func is run by a Probe in its own name. Its error ends the process, as in any callback.
 type Func func(c *actors.Context) error
 
-// Called, Casted and Terminated are what a Probe records.
+// What a Probe records, besides plain messages as they are.
 type (
-	Called     struct{ Msg any }
-	Casted     struct{ Msg any }
+	// Called is a message that came by a call.
+	Called struct{ Msg any }
+	// Casted is a message that came by a cast.
+	Casted struct{ Msg any }
+	// Terminated is the call of Terminate.
 	Terminated struct{ Reason error }
 )
 

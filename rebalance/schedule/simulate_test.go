@@ -167,8 +167,15 @@ func TestMakespanIsNearTheLowerBound(t *testing.T) {
 // BenchmarkSchedule prints what choosing costs for whole rebalances, and the makespan against the lower bound.
 func BenchmarkSchedule(b *testing.B) {
 	for _, size := range []struct{ vbuckets, nodes, copies int }{
-		{1024, 10, 2}, {8192, 10, 2}, {65536, 10, 2},
-		{65536, 10, 3}, {65536, 30, 3}, {65536, 100, 2}, {65536, 100, 3}, {65536, 300, 3}, {65536, 1000, 3},
+		{1024, 10, 2},
+		{8192, 10, 2},
+		{65536, 10, 2},
+		{65536, 10, 3},
+		{65536, 30, 3},
+		{65536, 100, 2},
+		{65536, 100, 3},
+		{65536, 300, 3},
+		{65536, 1000, 3},
 	} {
 		for _, jitter := range []float64{0, 0.9} {
 			moves := shuffledMoves(size.vbuckets, size.nodes, size.copies)
