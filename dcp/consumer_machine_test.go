@@ -717,7 +717,7 @@ func TestStarvedOperationsGoOnWhenOpaquesFreeUp(t *testing.T) {
 func TestErrorsNameWhatHappened(t *testing.T) {
 	inner := &UnexpectedStreamEnd{VB: 17, AddOpaque: mcbp.Opaque{0xff, 0, 0x11, 0xff}, StreamOpaque: streamOpaque(1), Reason: mcbp.EndStateChanged}
 	err := Link{Bucket: "orders", Producer: "n0", Consumer: "n3"}.wrap(&CrashError{Role: RoleConsumer, Err: inner})
-	assert.Equal(t, "replication n0→n3/0: consumer connection crashed: unexpected STREAM_END (state changed) before ADD_STREAM "+
+	assert.Equal(t, "replication n0→n3/0: consumer connection crashed: unexpected_stream_end: STREAM_END (state changed) before ADD_STREAM "+
 		"was answered: vb=17 add_opaque=ff0011ff stream_opaque=01000000 code=2", err.Error())
 	assert.Equal(t, []uint16{17}, NamedVBuckets(err))
 	var crash *CrashError

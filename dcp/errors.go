@@ -98,7 +98,7 @@ type UnexpectedStreamEnd struct {
 }
 
 func (e *UnexpectedStreamEnd) Error() string {
-	return fmt.Sprintf("unexpected STREAM_END (%v) before ADD_STREAM was answered: vb=%d add_opaque=%v stream_opaque=%v code=%d",
+	return fmt.Sprintf("unexpected_stream_end: STREAM_END (%v) before ADD_STREAM was answered: vb=%d add_opaque=%v stream_opaque=%v code=%d",
 		e.Reason, e.VB, e.AddOpaque, e.StreamOpaque, uint32(e.Reason))
 }
 

@@ -43,8 +43,8 @@ func TestRebalanceFailsAtOnceWithTheTrueCauseAndTheNextOneCompletes(t *testing.T
 		named bool
 		cause string
 	}{
-		{fault.EarlyStreamEnd, true, true, "unexpected STREAM_END"},
-		{fault.LateAnswer, true, true, "unexpected STREAM_END"},
+		{fault.EarlyStreamEnd, true, true, "unexpected_stream_end"},
+		{fault.LateAnswer, true, true, "unexpected_stream_end"},
 		{fault.NoAddResponse, true, true, "add_stream_timeout"},
 		{fault.UnknownOpaque, true, false, "unknown_opaque"},
 		{fault.DropConsumer, true, false, "socket closed"},

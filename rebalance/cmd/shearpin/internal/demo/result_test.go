@@ -31,7 +31,7 @@ func TestResultOfAFailureThatWasExpected(t *testing.T) {
 		"rebalances":[
 			{"outcome":"failed","moves_planned":9,"moves":2,"seconds":2.0,"cause":[
 				"rebalance of \"demo\" aborted","move of vb 17 n0→n3","replication n0→n3/0","consumer connection crashed",
-				"unexpected STREAM_END (state changed) before ADD_STREAM was answered: vb=17 add_opaque=ff0011ff stream_opaque=01000000 code=2"]},
+				"unexpected_stream_end: STREAM_END (state changed) before ADD_STREAM was answered: vb=17 add_opaque=ff0011ff stream_opaque=01000000 code=2"]},
 			{"outcome":"complete","moves_planned":9,"moves":9,"seconds":0.0,"cause":[]}],
 		"fault":{"kind":"early-stream-end","vb":17,"producer":"n0","consumer":"n3","abort_ms":1.5},
 		"acked_writes":42,"lost_writes":0,"mismatched_replicas":0,"connection_restarts":1,"janitor_runs":3,"seconds":3.0}`, string(line))
