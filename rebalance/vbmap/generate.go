@@ -88,13 +88,11 @@ func Generate(p Params) (Map, error) {
 	return best.chains(), nil
 }
 
-// ways is how a plan can be made for p; the first always succeeds. See placeTogether for why there are others.
+// ways is how a plan can be made for p; the first always succeeds. See placeTogether for why there is another.
 func (p Params) ways() []func(*plan) bool {
 	ways := []func(*plan) bool{(*plan).placeInTurn}
 	if p.Current != nil && p.free() && p.VBuckets*len(p.Nodes) <= mostForAllWays {
-		ways = append(ways,
-			func(candidate *plan) bool { return candidate.placeTogether(true) },
-			func(candidate *plan) bool { return candidate.placeTogether(false) })
+		ways = append(ways, (*plan).placeTogether)
 	}
 	return ways
 }

@@ -6,9 +6,12 @@ import "slices"
 // to be spread, they sometimes do not. Then single replicas, or all that a node has of one master, change places
 // afterwards.
 
-// level evens out the replicas as far as single changes of place can, within the limit of slaves. Groups are let be.
+// mostToLevel is vbuckets × nodes up to which that is tried; beyond it replicas fit.
+const mostToLevel = 1 << 18
+
+// level evens out the replicas as far as single changes of place can, within each group and within the limit of slaves.
 func (p *plan) level() {
-	if p.groups > 1 || p.replicas == 0 {
+	if p.replicas == 0 || p.params.VBuckets*len(p.nodes) > mostToLevel {
 		return
 	}
 	l := leveller{plan: p, loads: make([]int, len(p.nodes)), uses: make([]map[int]int, len(p.nodes))}
@@ -32,28 +35,13 @@ type leveller struct {
 	uses []map[int]int
 }
 
-// above is by how much a node has more than its share, negative if less.
-func (l *leveller) above(node int) int { return l.loads[node] - l.share[node] }
-
 // step makes one change that brings the loads closer together; false if all is well or nothing helps. Every step makes
 // the sum of squares smaller, so there is an end.
 func (l *leveller) step() bool {
-	least, most := 0, 0
-	for node := range l.nodes {
-		if l.above(node) < l.above(least) {
-			least = node
-		}
-		if l.above(node) > l.above(most) {
-			most = node
-		}
-	}
-	if l.above(most) <= 1 && l.above(least) >= 0 {
-		return false
-	}
 	for from := range l.nodes {
 		for to := range l.nodes {
-			gap := l.above(from) - l.above(to)
-			if (from == most || to == least) && gap > 1 && l.shift(from, to, gap) {
+			gap := l.loads[from] - l.share[from] - (l.loads[to] - l.share[to])
+			if gap > 1 && l.group[from] == l.group[to] && l.shift(from, to, gap) {
 				return true
 			}
 		}

@@ -80,12 +80,22 @@ func (p *plan) read(current Map) {
 
 // placeInTurn makes the plan step by step. It always succeeds.
 func (p *plan) placeInTurn() bool {
-	p.placeActives()
 	p.setShares()
+	p.placeActives()
 	p.chooseSlaves()
 	p.placeReplicas()
 	p.level()
 	return true
+}
+
+// setShares computes, by node, the replicas it should have, rounded down: its part by weight. With uneven groups nobody
+// can have exactly that.
+func (p *plan) setShares() {
+	weights, sum := p.weights()
+	p.share = make([]int, len(p.nodes))
+	for node, weight := range weights {
+		p.share[node] = p.replicas * p.params.VBuckets * weight / sum
+	}
 }
 
 // weights is each node's weight and their sum.
@@ -111,13 +121,23 @@ func (p *plan) byActive() [][]int {
 }
 
 // chains is the finished map. Replicas that were members before come first, in their old order, so that a chain that
-// did not need to change did not; the places of new ones are dealt out so that every node is a first replica about as
-// often.
+// did not need to change did not. Among new ones the first, who is the next active if the active fails, is the one that
+// is least often first.
 func (p *plan) chains() Map {
 	m := make(Map, p.params.VBuckets)
+	first := make([]int, len(p.nodes))
 	for vb := range m {
 		replicas := slices.Clone(p.replica[vb])
-		slices.SortFunc(replicas, func(a, b int) int { return cmp.Compare(p.place(vb, a), p.place(vb, b)) })
+		place := func(node int) int {
+			if i := slices.Index(p.held[vb], node); i >= 0 {
+				return i - len(p.held[vb])
+			}
+			return first[node]
+		}
+		slices.SortFunc(replicas, func(a, b int) int { return cmp.Compare(place(a), place(b)) })
+		if len(replicas) > 0 {
+			first[replicas[0]]++
+		}
 		chain := make(Chain, 0, p.params.Replicas+1)
 		chain = append(chain, p.nodes[p.active[vb]].Name)
 		for _, node := range replicas {
@@ -126,14 +146,6 @@ func (p *plan) chains() Map {
 		m[vb] = chain.Aligned(p.params.Replicas + 1)
 	}
 	return m
-}
-
-// place orders the replicas of a chain.
-func (p *plan) place(vb, node int) int {
-	if i := slices.Index(p.held[vb], node); i >= 0 {
-		return i
-	}
-	return len(p.nodes) + (node+vb)%len(p.nodes)
 }
 
 // keep makes the plan the current map as it is; false if that is not complete, has uneven actives or too many slaves.
@@ -220,32 +232,43 @@ func (p *plan) betterThan(other *plan) bool {
 
 // grade is what counts about a finished plan, most important first; less is better.
 func (p *plan) grade() [4]int {
-	var sameGroup, newCopies, activeChanges int
+	var sameGroup, uneven, newCopies, activeChanges int
 	loads := make([]int, len(p.nodes))
 	for vb, active := range p.active {
+		sameGroup += p.sameGroup(vb)
 		if active != p.was[vb] {
 			activeChanges++
 		}
-		members := append([]int{active}, p.replica[vb]...)
-		for i, node := range members {
+		if !slices.Contains(p.held[vb], active) {
+			newCopies++
+		}
+		for _, node := range p.replica[vb] {
+			loads[node]++
 			if !slices.Contains(p.held[vb], node) {
 				newCopies++
 			}
-			if i > 0 {
-				loads[node]++
-			}
-			for _, other := range members[:i] {
-				if p.groups > 1 && p.group[node] == p.group[other] {
-					sameGroup++
-				}
-			}
 		}
 	}
-	uneven := 0
-	more, less := p.tolerance()
 	for node, load := range loads {
-		excess := max(0, load-p.share[node]-more, p.share[node]-less-load)
+		excess := max(0, load-p.share[node]-1, p.share[node]-load)
 		uneven += excess * excess
 	}
 	return [4]int{sameGroup, uneven, newCopies, activeChanges}
+}
+
+// sameGroup is how often a vbucket's replicas are in a group that has a copy already, twice for that of the active.
+func (p *plan) sameGroup(vb int) int {
+	if p.groups == 1 {
+		return 0
+	}
+	times := 0
+	for i, node := range p.replica[vb] {
+		switch {
+		case p.group[node] == p.group[p.active[vb]]:
+			times += 2
+		case slices.ContainsFunc(p.replica[vb][:i], func(other int) bool { return p.group[other] == p.group[node] }):
+			times++
+		}
+	}
+	return times
 }

@@ -100,22 +100,15 @@ func (n *replicaNet) vertex() int {
 	return n.vertices - 1
 }
 
-// demand says what a node may get. With groups, a few more than the share cost something, but no copy is built for
-// that.
+// demand says what a node may get.
 func (n *replicaNet) demand(node int, activeTooMany bool, levels int) {
 	n.f.connect(node, n.sink, n.share[node], 0)
 	preference := int64(0)
 	if activeTooMany {
 		preference = replicaUneven
 	}
-	more, _ := n.tolerance()
-	cheap := more - 1
 	for level := range levels {
-		if level < cheap {
-			n.f.connect(node, n.sink, 1, int64(level+1)*replicaUneven)
-			continue
-		}
-		n.f.connect(node, n.sink, 1, int64(level+1-cheap)*replicaTooMany+preference)
+		n.f.connect(node, n.sink, 1, int64(level+1)*replicaTooMany+preference)
 	}
 	n.f.connect(node, n.sink, n.params.VBuckets, int64(levels+1)*replicaTooMany)
 }

@@ -53,12 +53,11 @@ func newRelation(p *plan, limit int) *relation {
 		plan: p, limit: limit,
 		even: make([]int, nodes), masters: make([]int, nodes), surplus: make([]int, nodes),
 	}
-	_, less := p.tolerance()
 	byActive := p.byActive()
 	r.uses = p.uses(byActive)
 	for node, vbuckets := range byActive {
 		r.even[node] = (p.replicas*len(vbuckets) + limit - 1) / limit
-		r.surplus[node] = less - p.share[node]
+		r.surplus[node] = -p.share[node]
 	}
 	return r
 }
@@ -126,35 +125,13 @@ func (r *relation) groupsMissing(master, next int) int {
 	return max(0, min(r.replicas, r.groups-1)-(len(seen)-1))
 }
 
-// admit makes room for nodes that get less than their share from those whose slaves they are, as new nodes do: they
-// take the places of slaves that get more. Without groups everybody together must also be able to take everything
-// without exceeding a share by more than one.
+// admit makes room for nodes that get less than their share from those whose slaves they are, as new nodes do: they take
+// the places of slaves that get more.
 func (r *relation) admit() {
-	order := r.dice.Perm(len(r.nodes))
-	for _, node := range order {
+	for _, node := range r.dice.Perm(len(r.nodes)) {
 		for r.surplus[node] < 0 && r.makeRoom(node) {
 		}
 	}
-	if r.groups > 1 {
-		return
-	}
-	for _, node := range order {
-		if r.capacity() >= r.replicas*r.params.VBuckets {
-			return
-		}
-		if r.surplus[node] < 1 {
-			r.makeRoom(node)
-		}
-	}
-}
-
-// capacity is how many replicas the nodes can take from their masters if none exceeds its share by more than one.
-func (r *relation) capacity() int {
-	sum := 0
-	for node, surplus := range r.surplus {
-		sum += r.share[node] + min(1, surplus)
-	}
-	return sum
 }
 
 // makeRoom makes a node one more master's slave; false if nobody can spare a place.
@@ -222,12 +199,11 @@ func (r *relation) fill() {
 func (r *relation) bestSlave(master int, rank []int) int {
 	best := -1
 	worth := func(node int) [4]int {
-		same, missing := 0, 0
+		same := 0
 		if r.closer(master, node) {
 			same = 1
 		}
-		missing = r.groupsMissing(master, node)
-		return [4]int{same, missing, r.masters[node], rank[node]}
+		return [4]int{same, r.groupsMissing(master, node), r.masters[node], rank[node]}
 	}
 	var bestWorth [4]int
 	for node := range r.nodes {

@@ -16,8 +16,8 @@ const (
 
 // placeTogether gives every vbucket its copies and then, among them, its active. It returns false if that cannot be
 // done evenly.
-func (p *plan) placeTogether(loosely bool) bool {
-	members := p.placeCopies(loosely)
+func (p *plan) placeTogether() bool {
+	members := p.placeCopies()
 	if !p.chooseActives(members) {
 		return false
 	}
@@ -30,17 +30,13 @@ func (p *plan) placeTogether(loosely bool) bool {
 }
 
 // placeCopies is, by vbucket, the nodes that shall have a copy.
-func (p *plan) placeCopies(loosely bool) [][]int {
+func (p *plan) placeCopies() [][]int {
 	vbuckets, nodes := p.params.VBuckets, len(p.nodes)
 	source, sink := nodes+vbuckets, nodes+vbuckets+1
 	f := newFlow(nodes+vbuckets+2, vbuckets*(nodes+1)+2*nodes)
-	share, more := vbuckets*(p.replicas+1)/nodes, 1
-	if loosely {
-		share, more = vbuckets/nodes+vbuckets*p.replicas/nodes, 2
-	}
 	for node := range nodes {
-		f.connect(node, sink, share, 0)
-		f.connect(node, sink, more, copyTooMany)
+		f.connect(node, sink, vbuckets/nodes+vbuckets*p.replicas/nodes, 0)
+		f.connect(node, sink, 2, copyTooMany) // one more active, one more replica
 	}
 	first := make([]int, vbuckets) // edge to node 0, those to the others follow
 	for _, vb := range p.shuffled() {
