@@ -64,15 +64,15 @@ func newReplicaNet(p *plan) *replicaNet {
 	if p.groups > 1 {
 		groupVertices = min(candidates, vbuckets*p.groups)
 	}
-	levels := p.levels()
+	steps := p.steps()
 	n := &replicaNet{
 		plan: p, source: nodes, sink: nodes + 1, vertices: nodes + 2,
-		f:      newFlow(nodes+2+pairs+vbuckets+groupVertices, candidates+2*pairs+vbuckets+2*groupVertices+nodes*(levels+2)),
+		f:      newFlow(nodes+2+pairs+vbuckets+groupVertices, candidates+2*pairs+vbuckets+2*groupVertices+nodes*(len(steps)+1)),
 		offers: make([][]offer, vbuckets), pair: make([][]int, nodes),
 	}
 	weights, sum := p.weights()
 	for node, actives := range byActive {
-		n.demand(node, len(actives)*sum > vbuckets*weights[node], levels)
+		n.demand(node, len(actives)*sum > vbuckets*weights[node], steps)
 	}
 	uses := p.uses(byActive)
 	for master, slaves := range p.slaves {
@@ -87,12 +87,18 @@ func newReplicaNet(p *plan) *replicaNet {
 	return n
 }
 
-// levels is how many replicas beyond its share a node can get one by one; what goes beyond that is not told apart any
-// more. Only uneven groups get that far.
-func (p *plan) levels() int {
-	const spare = 64
-	share := p.replicas * p.params.VBuckets / len(p.nodes)
-	return min(p.params.VBuckets, 4*share+spare)
+// steps is how the replicas beyond a node's share are measured out, each step costing more than the one before: one by
+// one at first. Only uneven groups get further, where the steps become longer, or there would be too many of them;
+// within a group they are levelled afterwards.
+func (p *plan) steps() []int {
+	const fine = 16
+	var steps []int
+	for beyond := 0; beyond < p.params.VBuckets; {
+		step := max(1, beyond/fine)
+		steps = append(steps, step)
+		beyond += step
+	}
+	return steps
 }
 
 func (n *replicaNet) vertex() int {
@@ -101,16 +107,15 @@ func (n *replicaNet) vertex() int {
 }
 
 // demand says what a node may get.
-func (n *replicaNet) demand(node int, activeTooMany bool, levels int) {
+func (n *replicaNet) demand(node int, activeTooMany bool, steps []int) {
 	n.f.connect(node, n.sink, n.share[node], 0)
 	preference := int64(0)
 	if activeTooMany {
 		preference = replicaUneven
 	}
-	for level := range levels {
-		n.f.connect(node, n.sink, 1, int64(level+1)*replicaTooMany+preference)
+	for i, step := range steps {
+		n.f.connect(node, n.sink, step, int64(i+1)*replicaTooMany+preference)
 	}
-	n.f.connect(node, n.sink, n.params.VBuckets, int64(levels+1)*replicaTooMany)
 }
 
 // offer connects a vbucket with everyone who may have a replica of it.

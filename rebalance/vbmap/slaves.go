@@ -125,8 +125,8 @@ func (r *relation) groupsMissing(master, next int) int {
 	return max(0, min(r.replicas, r.groups-1)-(len(seen)-1))
 }
 
-// admit makes room for nodes that get less than their share from those whose slaves they are, as new nodes do: they take
-// the places of slaves that get more.
+// admit makes room for nodes that get less than their share from those whose slaves they are, as new nodes do: they
+// take the places of slaves that get more.
 func (r *relation) admit() {
 	for _, node := range r.dice.Perm(len(r.nodes)) {
 		for r.surplus[node] < 0 && r.makeRoom(node) {
