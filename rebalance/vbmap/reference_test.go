@@ -14,7 +14,8 @@ import (
 // chains without a look at the current map, and then finds out which vbucket best takes which of them.
 
 // reference makes a map as the reference does: the cheapest of several orders of the nodes. Nil if none is as balanced
-// as ours are.
+// as ours are within the same limits: where there are more nodes than slaves, the reference's own rings may give a node
+// more of them than it is allowed.
 func reference(p Params, dice *rand.Rand) (best Map, cost Cost) {
 	nodes := namesOf(p.Nodes)
 	for i := range 3 {
@@ -22,7 +23,7 @@ func reference(p Params, dice *rand.Rand) (best Map, cost Cost) {
 			dice.Shuffle(len(nodes), func(a, b int) { nodes[a], nodes[b] = nodes[b], nodes[a] })
 		}
 		candidate := minimised(p.Current, referenceBalanced(nodes, p), nodes)
-		if stats := candidate.Stats(nodes...); stats.ActiveRange() > 1 || stats.ReplicaRange() > 1 {
+		if stats := candidate.Stats(nodes...); stats.ActiveRange() > 1 || stats.ReplicaRange() > 1 || manySlaves(candidate, p) {
 			continue
 		}
 		if c := Moving(p.Current, candidate); best == nil || c.Less(cost) {
@@ -30,6 +31,26 @@ func reference(p Params, dice *rand.Rand) (best Map, cost Cost) {
 		}
 	}
 	return best, cost
+}
+
+func manySlaves(m Map, p Params) bool {
+	for _, slaves := range slavesOf(m) {
+		if len(slaves) > p.slaves() {
+			return true
+		}
+	}
+	return false
+}
+
+// tooManySlaves reports whether a node's replicas are on more nodes than ours may be: the reference counts as slaves those
+// that come next in chains, not those that stream from the active.
+func tooManySlaves(m Map) bool {
+	for _, slaves := range slavesOf(m) {
+		if len(slaves) > DefaultMaxSlaves {
+			return true
+		}
+	}
+	return false
 }
 
 // referenceBalanced is its balance(): chains are built vbucket by vbucket; a node's slaves are those that follow it in
