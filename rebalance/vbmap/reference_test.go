@@ -42,17 +42,6 @@ func manySlaves(m Map, p Params) bool {
 	return false
 }
 
-// tooManySlaves reports whether a node's replicas are on more nodes than ours may be: the reference counts as slaves those
-// that come next in chains, not those that stream from the active.
-func tooManySlaves(m Map) bool {
-	for _, slaves := range slavesOf(m) {
-		if len(slaves) > DefaultMaxSlaves {
-			return true
-		}
-	}
-	return false
-}
-
 // referenceBalanced is its balance(): chains are built vbucket by vbucket; a node's slaves are those that follow it in
 // the ring.
 func referenceBalanced(nodes []string, p Params) Map {
