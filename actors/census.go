@@ -2,11 +2,17 @@ package actors
 
 import "context"
 
-// Whereis returns the process that holds a name, or nil. Every method of a nil PID behaves as that of a dead process.
+// Whereis returns the living process that holds a name, or nil. Every method of a nil PID behaves as that of a dead
+// process.
 func (s *System) Whereis(name string) *PID {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.names[name]
+	holder := s.names[name]
+	if !holder.Alive() {
+		// Who asks after a dead process is told so at once, and may be here before the name is taken off the list.
+		return nil
+	}
+	return holder
 }
 
 // Processes returns the living processes in the order of their start.

@@ -40,9 +40,10 @@ func tie(a, b *PID) {
 	b.links.push(&k.bNode, k)
 }
 
-// linkBetween finds the link of two processes whose locks are held, looking through the shorter list.
+// linkBetween finds the link of two processes whose locks are held and of whom a is alive. It looks through the shorter
+// list, but not that of a process that is dying: it may have lost its end of a link whose signal is still to come.
 func linkBetween(a, b *PID) *link {
-	if b.links.n < a.links.n {
+	if b.links.n < a.links.n && b.Alive() {
 		a, b = b, a
 	}
 	for n := a.links.first; n != nil; n = n.next {
@@ -97,6 +98,9 @@ func (c *Context) Unlink(pid *PID) {
 	}
 	lockPair(p, pid)
 	defer unlockPair(p, pid)
+	if !p.Alive() {
+		return // the others must still hear of it
+	}
 	if k := linkBetween(p, pid); k != nil {
 		p.links.remove(k.node(p))
 		pid.links.remove(k.node(pid))

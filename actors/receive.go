@@ -14,7 +14,7 @@ type boot struct{}
 // stopOrder is a message of Stop.
 type stopOrder struct{ reason error }
 
-// helperCrash reports that a goroutine started by Go panicked.
+// helperCrash reports that a function of this process panicked in another goroutine: one given to Go or Forward.
 type helperCrash struct{ reason error }
 
 // InvokeUserMessage handles all messages there are. The mailbox calls it after a wake-up, from one goroutine at a time.
@@ -173,6 +173,7 @@ func (p *PID) enter() bool {
 
 // leave ends the mark, and the lingering of a process that was killed meanwhile.
 func (p *PID) leave() {
+	p.context.continued = nil // not empty if p is at its end
 	for {
 		old := p.state.Load()
 		if !p.state.CompareAndSwap(old, old&^(running|lingering)) {

@@ -49,7 +49,13 @@ func (c *Context) Start(impl Process, opts ...StartOption) (*PID, error) {
 	if !c.self.Alive() {
 		return nil, c.self.reason
 	}
-	return c.self.sys.start(c.self.lifetime(), nil, impl, opts)
+	pid, err := c.self.sys.start(c.self.lifetime(), nil, impl, opts)
+	if err == nil && !c.self.Alive() {
+		// The start and the death were decided at the same moment.
+		pid.Kill()
+		return nil, &WaitError{"start", pid, c.self.reason}
+	}
+	return pid, err
 }
 
 // StartLink is Start with a link that is there before the new process is, so that no death can be missed. This process
