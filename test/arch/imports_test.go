@@ -13,7 +13,8 @@ var mayImport = map[string][]string{
 	"actors":           {},
 	"actors/actortest": {"actors"},
 
-	"supervisor": {"actors"},
+	"supervisor":                  {"actors"},
+	"supervisor/internal/workers": {"actors", "actors/actortest", "supervisor"},
 
 	"dcp/mcbp":         {},
 	"dcp/kv":           {"dcp/mcbp"},
