@@ -139,8 +139,11 @@ func TestTheDeadDoNotContinue(t *testing.T) {
 			end(c)
 		})
 		require.Error(t, err)
-		require.Eventually(t, func() bool { return p.state.Load()&running == 0 }, 10*time.Second, time.Millisecond)
-		require.Nil(t, p.context.continued)
+		require.Eventually(t, func() bool {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return p.state.Load()&running == 0 && p.context.later == nil
+		}, 10*time.Second, time.Millisecond)
 	}
 	require.NoError(t, s.Close(t.Context()))
 }

@@ -9,10 +9,10 @@ import (
 // callbacks of its process only. From the moment the process is dead, which a callback that is still running may not know
 // yet, all of it does nothing: what was sent before that moment arrives, and nothing sent after it reaches anybody.
 type Context struct {
-	self      *PID
-	log       *slog.Logger
-	continued []any
-	started   bool
+	self    *PID
+	log     *slog.Logger
+	later   *later // made when a callback leaves something
+	started bool
 }
 
 // Self returns the process.
@@ -94,7 +94,3 @@ func (c *Context) TrapExits() {
 	defer p.mu.Unlock()
 	p.state.Or(trapping)
 }
-
-// Continue puts a message before everything in the mailbox: it is given to HandleInfo when the current callback has
-// returned nil. Several are handled in their order.
-func (c *Context) Continue(msg any) { c.continued = append(c.continued, msg) }

@@ -60,7 +60,7 @@ func (p *PID) rest(last *PID) *PID {
 	l := p.life
 	unstarted := p.starter != nil
 	if p.state.Load()&lingering == 0 {
-		p.impl = nil
+		p.forget()
 	}
 	p.mu.Unlock()
 	p.inbox.close()

@@ -2,6 +2,7 @@ package actors_test
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -59,3 +60,19 @@ func requireReason(t testing.TB, pid *actors.PID, reason error) {
 	actortest.AwaitDeath(t, pid)
 	require.ErrorIs(t, pid.Reason(), reason)
 }
+
+// stopping answers calls with ReplyLast and what it was called with, and then ends with a reason, if it has one.
+type stopping struct {
+	actors.Base
+	reason    error
+	terminate func()
+	calls     atomic.Int32
+}
+
+func (s *stopping) HandleCall(c *actors.Context, from actors.From, msg any) error {
+	c.ReplyLast(from, msg)
+	s.calls.Add(1)
+	return s.reason
+}
+
+func (s *stopping) Terminate(*actors.Context, error) { s.terminate() }

@@ -16,21 +16,27 @@ type monitor struct {
 // monitor of its own.
 func (c *Context) Monitor(pid *PID) Ref {
 	p := c.self
-	m := &monitor{owner: p, target: pid}
+	m := &monitor{owner: p}
 	lockPair(p, pid)
 	defer unlockPair(p, pid)
 	switch {
 	case !p.Alive():
 	case !pid.Alive():
-		m.reason = NoProcess
+		m.target, m.reason = pid, NoProcess
 		p.post(ours, m)
 	case p == pid:
 		// Nobody hears of his own death.
 	default:
-		pid.watchers.push(&m.atTarget, m)
-		p.owned.push(&m.atOwner, m)
+		m.set(pid)
 	}
 	return Ref{m}
+}
+
+// set enters m on both sides. Called with the locks of both held; both are alive.
+func (m *monitor) set(target *PID) {
+	m.target = target
+	target.watchers.push(&m.atTarget, m)
+	m.owner.owned.push(&m.atOwner, m)
 }
 
 // Demonitor ends a monitor of this process. Its Down will not be handled, even if it is in the mailbox already.

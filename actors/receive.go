@@ -53,8 +53,8 @@ func (i *invoker) InvokeUserMessage(any) {
 			case ours:
 				reason = p.handleOurs(it.msg)
 			}
-			if len(c.continued) > 0 && reason == nil {
-				reason = p.handleContinued()
+			if c.later != nil && reason == nil {
+				reason = p.handleLater()
 			}
 			if throughput--; throughput <= 0 {
 				throughput = p.sys.dispatcher.Throughput()
@@ -63,19 +63,6 @@ func (i *invoker) InvokeUserMessage(any) {
 		}
 	}
 	returned = true
-}
-
-// handleContinued handles what callbacks gave to Continue, and what that continues with.
-func (p *PID) handleContinued() (reason error) {
-	c := &p.context
-	for len(c.continued) > 0 && reason == nil && p.Alive() {
-		msg := c.continued[0]
-		if c.continued = c.continued[1:]; len(c.continued) == 0 {
-			c.continued = nil
-		}
-		reason = p.impl.HandleInfo(c, msg)
-	}
-	return reason
 }
 
 func (p *PID) handleOurs(m any) error {
@@ -126,7 +113,7 @@ func (p *PID) told(reason error) error {
 	return reason
 }
 
-// end runs Terminate, if the process got as far as to need it and is not dead, and exits.
+// end runs Terminate, if the process got as far as to need it and is not dead, sends the last replies, and exits.
 func (p *PID) end(reason error) {
 	returned := false
 	defer func() {
@@ -136,6 +123,7 @@ func (p *PID) end(reason error) {
 		// A log handler is foreign code too.
 		defer p.exit(reason)
 		defer p.leave()
+		defer p.replyLast()
 		p.report(reason)
 	}()
 	if p.context.started && p.Alive() {
@@ -173,7 +161,6 @@ func (p *PID) enter() bool {
 
 // leave ends the mark, and the lingering of a process that was killed meanwhile.
 func (p *PID) leave() {
-	p.context.continued = nil // not empty if p is at its end
 	for {
 		old := p.state.Load()
 		if !p.state.CompareAndSwap(old, old&^(running|lingering)) {
@@ -182,10 +169,13 @@ func (p *PID) leave() {
 		if old&lingering != 0 {
 			// Whoever killed p counts it before he gives up the lock.
 			p.mu.Lock()
-			p.impl = nil
+			p.forget()
 			p.mu.Unlock()
 			p.sys.linger(-1)
 		}
 		return
 	}
 }
+
+// forget drops what a dead process worked with. Called with p.mu held, when its callbacks have ended.
+func (p *PID) forget() { p.impl, p.context.later = nil, nil }

@@ -40,7 +40,7 @@ func WithInitTimeout(d time.Duration) StartOption { return func(o *startOptions)
 // Killed or another reason if an exit signal ended it, or a *WaitError if ctx ended; ctx matters only until Start
 // returns. A start that fails leaves no trace: its name is free when Start returns.
 func (s *System) Start(ctx context.Context, impl Process, opts ...StartOption) (*PID, error) {
-	return s.start(ctx, nil, impl, opts)
+	return s.start(ctx, nil, nil, impl, opts)
 }
 
 // Start is System.Start on behalf of this process, which waits until the other one's Init has returned. The two are not
@@ -49,7 +49,31 @@ func (c *Context) Start(impl Process, opts ...StartOption) (*PID, error) {
 	if !c.self.Alive() {
 		return nil, c.self.reason
 	}
-	pid, err := c.self.sys.start(c.self.lifetime(), nil, impl, opts)
+	return c.start(nil, impl, opts)
+}
+
+// StartLink is Start with a link that is there before the new process is, so that no death can be missed. This process
+// is the new one's parent. A start that fails is told by the error alone: no Exit arrives and this process does not die.
+func (c *Context) StartLink(impl Process, opts ...StartOption) (*PID, error) {
+	return c.self.sys.start(c.self.lifetime(), c.self, nil, impl, opts)
+}
+
+// StartMonitor is Start with a monitor that is there before the new process is, so that no death can be missed: once it
+// has started, exactly one Down with the Ref tells what it died of, never NoProcess. A start that fails is told by the
+// error alone: no Down arrives, and the Ref is zero.
+func (c *Context) StartMonitor(impl Process, opts ...StartOption) (*PID, Ref, error) {
+	m := &monitor{owner: c.self}
+	pid, err := c.start(m, impl, opts)
+	if err != nil {
+		c.Demonitor(Ref{m})
+		return nil, Ref{}, err
+	}
+	return pid, Ref{m}, nil
+}
+
+// start starts a process that is not linked to this one.
+func (c *Context) start(m *monitor, impl Process, opts []StartOption) (*PID, error) {
+	pid, err := c.self.sys.start(c.self.lifetime(), nil, m, impl, opts)
 	if err == nil && !c.self.Alive() {
 		// The start and the death were decided at the same moment.
 		pid.Kill()
@@ -58,13 +82,8 @@ func (c *Context) Start(impl Process, opts ...StartOption) (*PID, error) {
 	return pid, err
 }
 
-// StartLink is Start with a link that is there before the new process is, so that no death can be missed. This process
-// is the new one's parent. A start that fails is told by the error alone: no Exit arrives and this process does not die.
-func (c *Context) StartLink(impl Process, opts ...StartOption) (*PID, error) {
-	return c.self.sys.start(c.self.lifetime(), c.self, impl, opts)
-}
-
-func (s *System) start(ctx context.Context, parent *PID, impl Process, opts []StartOption) (*PID, error) {
+// start starts a process with a link to a parent, or with a monitor whose owner is set, or with neither.
+func (s *System) start(ctx context.Context, parent *PID, m *monitor, impl Process, opts []StartOption) (*PID, error) {
 	var o startOptions
 	if t, ok := impl.(InitTimeouter); ok {
 		o.initTimeout = t.InitTimeout()
@@ -80,7 +99,7 @@ func (s *System) start(ctx context.Context, parent *PID, impl Process, opts []St
 	p := &PID{sys: s, id: s.lastID.Add(1), name: o.name, kind: o.kind, parent: parent, impl: impl, starter: decided}
 	p.context.self = p
 	s.attach(p)
-	if err := p.tieToParent(); err != nil {
+	if err := p.tieToStarter(m); err != nil {
 		s.detach(p)
 		return nil, err
 	}
@@ -115,18 +134,26 @@ func (s *System) start(ctx context.Context, parent *PID, impl Process, opts []St
 	}
 }
 
-// tieToParent links a process that nobody knows yet. It fails if the parent is dead.
-func (p *PID) tieToParent() error {
-	if p.parent == nil {
+// tieToStarter links or monitors a process that nobody knows yet. It fails if who wants that is dead.
+func (p *PID) tieToStarter(m *monitor) error {
+	starter := p.parent
+	if m != nil {
+		starter = m.owner
+	}
+	if starter == nil {
 		return nil
 	}
-	p.parent.mu.Lock()
-	defer p.parent.mu.Unlock()
-	if !p.parent.Alive() {
-		return p.parent.reason
+	starter.mu.Lock()
+	defer starter.mu.Unlock()
+	if !starter.Alive() {
+		return starter.reason
 	}
 	// p's own lock is not needed, and could not be waited for, because nobody else can have it.
-	tie(p.parent, p)
+	if m != nil {
+		m.set(p)
+	} else {
+		tie(starter, p)
+	}
 	return nil
 }
 

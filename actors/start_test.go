@@ -103,6 +103,79 @@ func TestFailedStartLinkSendsNoExit(t *testing.T) {
 	}
 }
 
+// A start that failed is told by its error alone, a process that was started by exactly one Down.
+func TestFailedStartMonitorSendsNoDown(t *testing.T) {
+	for name, f := range failures {
+		t.Run(name, func(t *testing.T) {
+			sys := newSystem(t)
+			starter, pid := start(t, sys, true)
+			actortest.Do(t, pid, func(c *actors.Context) error {
+				child, ref, err := c.StartMonitor(&actortest.Probe{OnInit: f.init}, actors.WithInitTimeout(initLimit(name)))
+				f.check(t, err)
+				assert.Nil(t, child)
+				assert.Zero(t, ref)
+				return nil
+			})
+			settle(t, pid)
+			require.Empty(t, starter.Received())
+		})
+	}
+}
+
+func TestStartMonitor(t *testing.T) {
+	sys := newSystem(t)
+	starter, pid := start(t, sys, false)
+	var child *actors.PID
+	var ref actors.Ref
+	actortest.Do(t, pid, func(c *actors.Context) (err error) {
+		child, ref, err = c.StartMonitor(actortest.NewProbe(), actors.WithName("x"))
+		return err
+	})
+	require.Same(t, child, sys.Whereis("x"))
+	actortest.Crash(t, child, errBoom)
+	starter.Expect(t, actors.Down{Ref: ref, PID: child, Reason: errBoom})
+	require.True(t, pid.Alive(), "they are not linked")
+
+	// The name is taken: nothing is monitored.
+	_, holder := start(t, sys, false, actors.WithName("x"))
+	actortest.Do(t, pid, func(c *actors.Context) error {
+		_, ref, err := c.StartMonitor(actortest.NewProbe(), actors.WithName("x"))
+		assert.Equal(t, &actors.AlreadyStartedError{Name: "x", PID: holder}, err)
+		assert.Zero(t, ref)
+		child, ref, err = c.StartMonitor(actortest.NewProbe())
+		c.Demonitor(ref)
+		return err
+	})
+	child.Kill()
+	holder.Kill()
+	settle(t, pid)
+	require.Len(t, starter.Received(), 1)
+}
+
+// A monitor that is set after the start can be too late to hear the reason. This one never is.
+func TestStartMonitorMissesNoDeath(t *testing.T) {
+	sys := newSystem(t)
+	starter, pid := start(t, sys, false)
+	const rounds = 300
+	actortest.Do(t, pid, func(c *actors.Context) error {
+		for range rounds {
+			_, _, err := c.StartMonitor(&actortest.Probe{OnInit: func(c *actors.Context) error {
+				c.Self().Send(actortest.Func(func(*actors.Context) error { return errBoom }))
+				return nil
+			}})
+			assert.NoError(t, err)
+		}
+		return nil
+	})
+	actortest.Eventually(t, func() bool { return len(starter.Received()) >= rounds })
+	settle(t, pid)
+	got := downs(starter.Received())
+	require.Len(t, got, rounds)
+	for _, down := range got {
+		require.Same(t, errBoom, down.Reason)
+	}
+}
+
 func TestNameIsTakenOnce(t *testing.T) {
 	sys := newSystem(t)
 	_, first := start(t, sys, false, actors.WithName("x"))
@@ -177,9 +250,9 @@ func TestStartEndsWithItsContext(t *testing.T) {
 	actortest.Eventually(t, func() bool { return sys.Lingering() == 0 })
 }
 
-// A starter that dies while it waits takes the process that is being started with it, linked or not, trapping or not.
+// A starter that dies while it waits takes the process that is being started with it, linked, monitored or neither, trapping or not.
 func TestStarterDiesWhileItWaits(t *testing.T) {
-	for _, linked := range []bool{true, false} {
+	for _, how := range []string{"start", "link", "monitor"} {
 		sys := newSystem(t)
 		inInit := make(chan *actors.PID, 1)
 		_, starter := start(t, sys, false)
@@ -190,9 +263,12 @@ func TestStarterDiesWhileItWaits(t *testing.T) {
 				return nil
 			}}
 			var err error
-			if linked {
+			switch how {
+			case "link":
 				_, err = c.StartLink(child)
-			} else {
+			case "monitor":
+				_, _, err = c.StartMonitor(child)
+			default:
 				_, err = c.Start(child)
 			}
 			assert.Error(t, err)
@@ -208,15 +284,18 @@ func TestStarterDiesWhileItWaits(t *testing.T) {
 func TestDeadProcessStartsNobody(t *testing.T) {
 	sys := newSystem(t)
 	_, pid := start(t, sys, false)
-	tried := make(chan error, 2)
+	tried := make(chan error, 3)
 	pid.Send(actortest.Func(func(c *actors.Context) error {
 		c.Exit(c.Self(), actors.Killed)
 		_, err := c.Start(actortest.NewProbe())
 		tried <- err
 		_, err = c.StartLink(actortest.NewProbe())
 		tried <- err
+		_, _, err = c.StartMonitor(actortest.NewProbe())
+		tried <- err
 		return nil
 	}))
+	require.ErrorIs(t, <-tried, actors.Killed)
 	require.ErrorIs(t, <-tried, actors.Killed)
 	require.ErrorIs(t, <-tried, actors.Killed)
 	require.Empty(t, sys.Processes())

@@ -1,0 +1,74 @@
+package actors_test
+
+import (
+	"context"
+	"runtime"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shearpin/shearpin/actors"
+	"github.com/shearpin/shearpin/actors/actortest"
+)
+
+// OTP semantics 3: {stop, Reason, Reply, State}. Terminate runs, then the reply is sent, then the process exits.
+func TestReplyLast(t *testing.T) {
+	ends := map[string]struct {
+		terminate func()
+		check     func(*testing.T, error)
+	}{
+		"returns": {func() {}, is(actors.Shutdown)},
+		"panics":  {func() { panic(errBoom) }, is(errBoom)},
+		"goexit":  {runtime.Goexit, is(actors.ErrGoexit)},
+	}
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			sys := newSystem(t)
+			inTerminate, leave := make(chan struct{}), make(chan struct{})
+			probe := &stopping{reason: actors.Shutdown, terminate: func() {
+				close(inTerminate)
+				<-leave
+				end.terminate()
+			}}
+			pid, err := sys.Start(t.Context(), probe)
+			require.NoError(t, err)
+			answer := make(chan any, 1)
+			go func() {
+				v, err := pid.Call(context.Background(), "x")
+				answer <- []any{v, err}
+			}()
+			<-inTerminate
+			require.Empty(t, answer, "Terminate has not returned")
+			close(leave)
+			require.Equal(t, []any{"x", nil}, <-answer)
+			actortest.AwaitDeath(t, pid)
+			end.check(t, pid.Reason())
+		})
+	}
+}
+
+// A process that has not ended yet, or that is not let to end, sends no last reply.
+func TestReplyLastWaitsForTheEnd(t *testing.T) {
+	sys := newSystem(t)
+	probe := &stopping{terminate: func() {}}
+	pid, err := sys.Start(t.Context(), probe)
+	require.NoError(t, err)
+	answers := make(chan any, 2)
+	for range 2 {
+		go func() {
+			v, err := pid.Call(context.Background(), "x")
+			assert.NoError(t, err)
+			answers <- v
+		}()
+	}
+	actortest.Eventually(t, func() bool { return probe.calls.Load() == 2 })
+	require.Empty(t, answers)
+	require.NoError(t, pid.Stop(t.Context(), nil))
+	require.Equal(t, []any{"x", "x"}, []any{<-answers, <-answers})
+
+	pid, err = sys.Start(t.Context(), &stopping{reason: errBoom, terminate: func() { pid.Kill() }})
+	require.NoError(t, err)
+	_, err = pid.Call(t.Context(), "x")
+	require.ErrorIs(t, err, actors.Killed)
+}
