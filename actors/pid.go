@@ -127,6 +127,21 @@ func (p *PID) MailboxLen() int {
 	return p.inbox.size()
 }
 
+// Lingering returns how many callbacks and goroutines of a dead process are still running; it is 0 for a living one. See
+// System.Lingering.
+func (p *PID) Lingering() int {
+	if p == nil || p.Alive() {
+		return 0
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := p.helpers
+	if p.state.Load()&lingering != 0 {
+		n++
+	}
+	return n
+}
+
 // alwaysClosed is the Done of a process that never lived.
 var alwaysClosed = func() <-chan struct{} { c := make(chan struct{}); close(c); return c }()
 

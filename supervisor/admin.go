@@ -1,81 +1,146 @@
 package supervisor
 
+import "github.com/shearpin/shearpin/actors"
+
 // request handles a request of the child administration, when no job is in hand.
 func (m *machine) request(ev event) {
-	if ev.kind == evStart {
-		m.startChild(ev)
-		return
-	}
-	c := m.kids.byID[ev.id]
-	if c == nil {
-		m.reply(ev.caller, nil, ErrNotFound)
-		return
-	}
+	var err error
 	switch ev.kind {
+	case evStart:
+		err = m.startChild(ev)
+	case evStartWith:
+		err = m.startWith(ev)
 	case evTerminate:
-		j := &job{kind: jobAPI, caller: ev.caller}
-		m.doom(j, c)
-		m.job = j
+		err = m.terminate(ev)
 	case evRestart:
-		if err := idle(c); err != nil {
-			m.reply(ev.caller, nil, err)
-			return
+		var c *child
+		if c, err = m.idle(ev.id); err == nil {
+			m.job = &job{kind: jobAPI, caller: ev.caller, starts: []*child{c}}
 		}
-		m.job = &job{kind: jobAPI, caller: ev.caller, starts: []*child{c}}
 	case evDelete:
-		err := idle(c)
-		if err == nil {
+		var c *child
+		if c, err = m.idle(ev.id); err == nil {
 			m.kids.remove(c)
+			m.reply(ev.caller, nil, nil)
 		}
+	}
+	if err != nil {
 		m.reply(ev.caller, nil, err)
 	}
 }
 
 // startChild begins the start of a new child. It becomes a member when the start has succeeded.
-func (m *machine) startChild(ev event) {
-	spec, err := ev.spec.validate(m.spec.Name, m.spec.AutoShutdown)
+func (m *machine) startChild(ev event) error {
+	if m.dynamic() {
+		return ErrSimpleOneForOne
+	}
+	spec, err := ev.spec.validate(&m.spec)
 	if err != nil {
-		m.reply(ev.caller, nil, err)
-		return
+		return err
 	}
 	if c := m.kids.byID[spec.ID]; c != nil {
 		if c.state == alive {
-			m.reply(ev.caller, nil, &AlreadyStartedError{ID: spec.ID, PID: c.pid})
-		} else {
-			m.reply(ev.caller, nil, ErrAlreadyPresent)
+			return &AlreadyStartedError{ID: spec.ID, PID: c.pid}
 		}
-		return
+		return ErrAlreadyPresent
 	}
 	m.job = &job{kind: jobAPI, caller: ev.caller, starts: []*child{{spec: spec, since: m.now}}}
+	return nil
 }
 
-// idle returns why a child cannot be restarted or deleted by request.
-func idle(c *child) error {
+// startWith begins the start of a dynamic child.
+func (m *machine) startWith(ev event) error {
+	if !m.dynamic() {
+		return ErrNotSimpleOneForOne
+	}
+	m.job = &job{kind: jobAPI, caller: ev.caller, starts: []*child{{spec: m.template(), arg: ev.arg, since: m.now}}}
+	return nil
+}
+
+// terminate begins the stop of a child, or answers at once if it is dead and forgotten.
+func (m *machine) terminate(ev event) error {
+	c, err := m.find(ev.id, ev.pid)
+	switch {
+	case err == nil:
+		m.job = &job{kind: jobAPI, caller: ev.caller}
+		m.doom(m.job, c)
+		return nil
+	case m.dynamic() && ev.pid != nil && ev.dead:
+		m.reply(ev.caller, nil, nil)
+		return nil
+	default:
+		return err
+	}
+}
+
+// find returns the child with this id, or the dynamic child with this process.
+func (m *machine) find(id string, pid *actors.PID) (*child, error) {
+	var c *child
+	switch {
+	case pid != nil && m.dynamic():
+		c = m.findDynamic(pid)
+	case pid != nil:
+	case m.dynamic():
+		return nil, ErrSimpleOneForOne
+	default:
+		c = m.kids.byID[id]
+	}
+	if c == nil {
+		return nil, ErrNotFound
+	}
+	return c, nil
+}
+
+// idle returns the child with this id if it can be restarted or deleted by request, else why not.
+func (m *machine) idle(id string) (*child, error) {
+	c, err := m.find(id, nil)
+	if err != nil {
+		return nil, err
+	}
 	switch c.state {
 	case stopped:
-		return nil
+		return c, nil
 	case restarting:
-		return ErrRestarting
+		return nil, ErrRestarting
 	default:
-		return ErrRunning
+		return nil, ErrRunning
 	}
 }
 
-// list returns what is known of the children, in the order of their start.
-func (m *machine) list() []ChildInfo {
-	infos := make([]ChildInfo, 0, len(m.kids.byID))
-	for c := range m.kids.from(m.kids.first) {
-		infos = append(infos, ChildInfo{
-			ID: c.spec.ID, PID: c.pid, Kind: c.pid.Kind(), Type: c.spec.Type, Restart: c.spec.Restart, State: c.state.String(),
-			Since: c.since, Incarnation: c.incarnation, Restarts: c.restarts, LastExit: c.lastExit,
-		})
+// info returns what is known of one child.
+func (m *machine) info(c *child) ChildInfo {
+	i := ChildInfo{
+		ID: c.spec.ID, PID: c.pid, Type: c.spec.Type, Restart: c.spec.Restart, State: c.state.String(),
+		Since: c.since, Incarnation: c.incarnation, Restarts: c.restarts, LastExit: c.lastExit,
 	}
-	return infos
+	if m.dynamic() {
+		i.ID = ""
+	}
+	if c.state == restarting {
+		i.RetryAt = c.retryAt
+	}
+	return i
+}
+
+// childSpec returns the spec of a child; dynamic children share the template.
+func (m *machine) childSpec(id string, pid *actors.PID) (ChildSpec, error) {
+	c, err := m.find(id, pid)
+	switch {
+	case err != nil:
+		return ChildSpec{}, err
+	case m.dynamic():
+		return m.template(), nil
+	default:
+		return c.spec, nil
+	}
 }
 
 // count is list in four numbers.
 func (m *machine) count() Counts {
-	n := Counts{Specs: len(m.kids.byID)}
+	n := Counts{Specs: m.kids.n}
+	if m.dynamic() {
+		n.Specs = 1
+	}
 	for c := range m.kids.from(m.kids.first) {
 		if c.state == alive || c.state == stopping {
 			n.Active++

@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"reflect"
 	"slices"
 	"time"
 
@@ -13,59 +14,85 @@ type (
 	adminRequest struct {
 		kind eventKind
 		id   string
+		pid  *actors.PID
 		spec ChildSpec
+		arg  any
 	}
+	whichRequest struct {
+		id  string
+		pid *actors.PID
+	}
+	specRequest  whichRequest
 	listRequest  struct{}
 	countRequest struct{}
 	listing      struct {
 		name     string
 		since    time.Time
+		info     SupervisorInfo
 		children []ChildInfo
 	}
 )
 
+// Key tells a child of a supervisor: its ID, or, under SimpleOneForOne, its process. A dynamic child that keeps failing to
+// restart is told by the process that it was.
+type Key interface{ ~string | *actors.PID }
+
+// split takes a key apart.
+func split[K Key](child K) (id string, pid *actors.PID) {
+	if pid, ok := any(child).(*actors.PID); ok {
+		if pid == nil {
+			pid = nobody
+		}
+		return "", pid
+	}
+	return reflect.ValueOf(child).String(), nil
+}
+
+// nobody is told by the nil PID, which is as good as one that is dead.
+var nobody = new(actors.PID)
+
 // StartChild adds a child to a running supervisor and starts it, after the others. A start that was ignored
-// (actors.ErrIgnore) gives a nil PID and no error. Errors: *SpecError, *AlreadyStartedError, ErrAlreadyPresent,
-// *StartError (nothing is kept then), or those of PID.Call.
+// (actors.ErrIgnore) gives a nil PID and no error; the spec is kept unless it is temporary. Errors: *SpecError,
+// *AlreadyStartedError, ErrAlreadyPresent, ErrSimpleOneForOne, *StartError, the bare *actors.AlreadyStartedError if a
+// stranger holds the child's name (nothing is kept then), or those of PID.Call.
 func StartChild(ctx context.Context, sup *actors.PID, spec ChildSpec) (*actors.PID, error) {
 	return actors.Call[*actors.PID](ctx, sup, adminRequest{kind: evStart, spec: spec})
 }
 
-// TerminateChild stops a child and returns when it is dead. Its spec stays, unless it is temporary, and it is not
-// restarted. A child that is not running, or that keeps failing to restart, just stays down. Error: ErrNotFound.
-func TerminateChild(ctx context.Context, sup *actors.PID, id string) error {
-	_, err := sup.Call(ctx, adminRequest{kind: evTerminate, id: id})
+// StartChildWith starts a child of a SimpleOneForOne supervisor: its template's StartWith is given arg. A start that was
+// ignored gives a nil PID and no error, and nothing is kept. Errors: ErrNotSimpleOneForOne, that of the start as it is, or
+// those of PID.Call.
+func StartChildWith(ctx context.Context, sup *actors.PID, arg any) (*actors.PID, error) {
+	return actors.Call[*actors.PID](ctx, sup, adminRequest{kind: evStartWith, arg: arg})
+}
+
+// TerminateChild stops a child and returns when it is dead. Its spec stays, unless it is temporary or dynamic, and it is not
+// restarted. A child that is not running, or that keeps failing to restart, just stays down; a dynamic child that is dead
+// is no error. Errors: ErrNotFound, also for the process of a child that has an ID; ErrSimpleOneForOne for an ID where there
+// are none; or those of PID.Call.
+func TerminateChild[K Key](ctx context.Context, sup *actors.PID, child K) error {
+	id, pid := split(child)
+	_, err := sup.Call(ctx, adminRequest{kind: evTerminate, id: id, pid: pid})
 	return err
 }
 
-// RestartChild starts a child that is down. Errors: ErrNotFound, ErrRunning, ErrRestarting, *StartError (the spec stays).
+// RestartChild starts a child that is down. Errors: ErrNotFound, ErrRunning, ErrRestarting, ErrSimpleOneForOne, that of the
+// start as StartChild gives it (the spec stays), or those of PID.Call.
 func RestartChild(ctx context.Context, sup *actors.PID, id string) (*actors.PID, error) {
 	return actors.Call[*actors.PID](ctx, sup, adminRequest{kind: evRestart, id: id})
 }
 
-// DeleteChild forgets the spec of a child that is down. Errors: ErrNotFound, ErrRunning, ErrRestarting.
+// DeleteChild forgets the spec of a child that is down. Errors: ErrNotFound, ErrRunning, ErrRestarting, ErrSimpleOneForOne,
+// or those of PID.Call.
 func DeleteChild(ctx context.Context, sup *actors.PID, id string) error {
 	_, err := sup.Call(ctx, adminRequest{kind: evDelete, id: id})
 	return err
 }
 
-// ChildInfo is what a supervisor knows of a child.
-type ChildInfo struct {
-	ID string
-	// PID is nil if the child has no process.
-	PID *actors.PID
-	// Kind is that of the process, as given by actors.WithKind.
-	Kind    string
-	Type    ChildType
-	Restart Restart
-	// State is "running", "stopping", "stopped", or "restarting" for a child that keeps failing to restart.
-	State string
-	// Since is when the state began.
-	Since time.Time
-	// Incarnation counts the successful starts, Restarts those of them that were automatic.
-	Incarnation, Restarts int
-	// LastExit is the reason of the last end, nil if there was none.
-	LastExit error
+// WhichChild returns what the supervisor knows of one child. Errors: as TerminateChild.
+func WhichChild[K Key](ctx context.Context, sup *actors.PID, child K) (ChildInfo, error) {
+	id, pid := split(child)
+	return actors.Call[ChildInfo](ctx, sup, whichRequest{id, pid})
 }
 
 // WhichChildren lists the children, the youngest first.
@@ -75,52 +102,14 @@ func WhichChildren(ctx context.Context, sup *actors.PID) ([]ChildInfo, error) {
 	return l.children, err
 }
 
-// Counts counts the children of a supervisor.
-type Counts struct {
-	// Specs is the number of children, Active of those that have a process.
-	Specs, Active int
-	// Supervisors and Workers count the children of either type, with or without a process.
-	Supervisors, Workers int
+// GetChildSpec returns the spec of a child with the defaults filled in; for a dynamic child the template. That of a temporary
+// child that has been started has no start function any more. Errors: as TerminateChild.
+func GetChildSpec[K Key](ctx context.Context, sup *actors.PID, child K) (ChildSpec, error) {
+	id, pid := split(child)
+	return actors.Call[ChildSpec](ctx, sup, specRequest{id, pid})
 }
 
 // CountChildren counts the children.
 func CountChildren(ctx context.Context, sup *actors.PID) (Counts, error) {
 	return actors.Call[Counts](ctx, sup, countRequest{})
-}
-
-// Node is one process in a supervision tree.
-type Node struct {
-	// ChildInfo is what the supervisor above knows of it. The root has none above: its ID is Spec.Name, and Restart,
-	// Incarnation, Restarts and LastExit are zero.
-	ChildInfo
-	// Err says why the children of a supervisor are not known.
-	Err error
-	// Children are in the order of their start.
-	Children []Node
-}
-
-// Tree returns a supervisor and all that is below it. A supervisor below the root that does not answer, because it is
-// dying or busy until ctx ends, appears without children and with Err.
-func Tree(ctx context.Context, sup *actors.PID) (Node, error) {
-	l, err := actors.Call[listing](ctx, sup, listRequest{})
-	if err != nil {
-		return Node{}, err
-	}
-	root := ChildInfo{ID: l.name, PID: sup, Kind: sup.Kind(), Type: TypeSupervisor, State: alive.String(), Since: l.since}
-	return Node{ChildInfo: root, Children: nodes(ctx, l)}, nil
-}
-
-// nodes asks the supervisors among the children of one for theirs.
-func nodes(ctx context.Context, l listing) []Node {
-	all := make([]Node, 0, len(l.children))
-	for _, info := range l.children {
-		n := Node{ChildInfo: info}
-		if info.Type == TypeSupervisor && info.PID != nil {
-			below, err := actors.Call[listing](ctx, info.PID, listRequest{})
-			n.Err = err
-			n.Children = nodes(ctx, below)
-		}
-		all = append(all, n)
-	}
-	return all
 }

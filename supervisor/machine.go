@@ -16,7 +16,7 @@ import (
 type machine struct {
 	spec    Spec // validated; Children is not looked at after boot
 	kids    roster
-	window  []time.Time // restarts within the last Period
+	window  window
 	job     *job
 	backlog []event
 	ending  bool
@@ -32,6 +32,8 @@ type job struct {
 	stops  []*child // still to be stopped, next first
 	starts []*child // still to be started, next first
 	kind   jobKind
+	// The end of a supervisor of dynamic children has stopped all of them at once; so many have yet to die.
+	left int
 	// A jobAPI answers its caller with these.
 	caller any
 	pid    *actors.PID
@@ -51,10 +53,12 @@ const (
 type event struct {
 	kind    eventKind
 	pid     *actors.PID
+	dead    bool
 	child   *child
 	id      string
 	attempt int
 	spec    ChildSpec
+	arg     any
 	caller  any
 	err     error
 }
@@ -67,11 +71,12 @@ const (
 	evFailed              // child, err: it failed; err is ErrIgnore if it was ignored
 	evExit                // pid, err: a link brought an exit signal
 	evDown                // pid, err: a child that was to stop is dead
-	evTimeout             // pid: its time to stop is over
-	evRetry               // id, attempt
+	evTimeout             // pid: its time to stop is over; nil: that of all dynamic children is
+	evRetry               // child, attempt
 	evStop                // err: the supervisor is to end
 	evStart               // spec, caller: StartChild
-	evTerminate           // id, caller
+	evStartWith           // arg, caller: StartChildWith
+	evTerminate           // id, or pid and whether it is dead, caller
 	evRestart             // id, caller
 	evDelete              // id, caller
 )
@@ -81,9 +86,9 @@ type action struct {
 	kind    actionKind
 	child   *child
 	pid     *actors.PID
-	id      string
 	attempt int
 	how     Shutdown
+	after   time.Duration
 	caller  any
 	err     error
 	event   Event
@@ -94,14 +99,21 @@ type actionKind uint8
 const (
 	doStart   actionKind = iota // child: start it and come back with evStarted or evFailed before any other event
 	doStop                      // pid, how: come back with evDown, and before that, if it takes too long, evTimeout
+	doAlarm                     // after: come back with evTimeout without a pid
 	doKill                      // pid
-	doRetry                     // id, attempt: come back with evRetry when what is waiting has been handled
+	doRetry                     // child, attempt: come back with evRetry after so long, and when what is waiting has been handled
 	doReply                     // caller, pid, err
 	doPublish                   // event
 	doExit                      // err: the supervisor ends
 )
 
-func newMachine(spec Spec) *machine { return &machine{spec: spec, kids: newRoster()} }
+func newMachine(spec Spec) *machine {
+	return &machine{
+		spec:   spec,
+		kids:   newRoster(spec.Strategy == SimpleOneForOne),
+		window: window{limit: spec.Intensity, period: spec.Period},
+	}
+}
 
 // step handles one event and returns what is to be done.
 func (m *machine) step(ev event, now time.Time) []action {
@@ -115,16 +127,24 @@ func (m *machine) step(ev event, now time.Time) []action {
 	return m.actions
 }
 
+// boot makes the first start of all children the job in hand.
+func (m *machine) boot() {
+	m.job = &job{kind: jobBoot}
+	if m.dynamic() {
+		return
+	}
+	for _, spec := range m.spec.Children {
+		c := &child{spec: spec, since: m.now}
+		m.kids.add(c)
+		m.job.starts = append(m.job.starts, c)
+	}
+	m.spec.Children = nil // a temporary child's start function must not outlive the child
+}
+
 func (m *machine) handle(ev event) {
 	switch ev.kind {
 	case evBoot:
-		m.job = &job{kind: jobBoot}
-		for _, spec := range m.spec.Children {
-			c := &child{spec: spec, since: m.now}
-			m.kids.add(c)
-			m.job.starts = append(m.job.starts, c)
-		}
-		m.spec.Children = nil // a temporary child's start function must not outlive the child
+		m.boot()
 	case evStarted:
 		m.started(ev.child, ev.pid)
 	case evFailed:
@@ -134,7 +154,9 @@ func (m *machine) handle(ev event) {
 			m.gone(c, ev.err)
 		}
 	case evTimeout:
-		if c := m.kids.byPID[ev.pid]; c != nil && c.state == stopping {
+		if ev.pid == nil {
+			m.killAll()
+		} else if c := m.kids.byPID[ev.pid]; c != nil && c.state == stopping {
 			m.do(action{kind: doKill, pid: ev.pid})
 		}
 	case evStop:
@@ -165,8 +187,8 @@ func (m *machine) whenIdle(ev event) {
 			m.died(c, ev.err)
 		}
 	case evRetry:
-		if c := m.kids.byID[ev.id]; c != nil && c.state == restarting && c.attempt == ev.attempt {
-			m.restart(c, c.startErr)
+		if c := ev.child; c.member && c.state == restarting && c.attempt == ev.attempt {
+			m.retry(c)
 		}
 	default:
 		m.request(ev)
@@ -183,6 +205,7 @@ func (m *machine) advance() {
 			}
 		case len(m.backlog) > 0:
 			ev := m.backlog[0]
+			m.backlog[0] = event{} // it may hold what must not outlive a child
 			m.backlog = m.backlog[1:]
 			m.whenIdle(ev)
 		default:
@@ -194,6 +217,9 @@ func (m *machine) advance() {
 
 // work takes the next steps of j; false means that it has to wait for an event.
 func (m *machine) work(j *job) bool {
+	if j.left > 0 {
+		return false
+	}
 	for len(j.stops) > 0 {
 		c := j.stops[0]
 		switch c.state {
@@ -206,10 +232,7 @@ func (m *machine) work(j *job) bool {
 		}
 		j.stops = j.stops[1:]
 		c.doomed = false
-		m.setState(c, stopped)
-		if c.spec.Restart == Temporary {
-			m.kids.remove(c)
-		}
+		m.settle(c)
 	}
 	if len(j.starts) > 0 {
 		m.do(action{kind: doStart, child: j.starts[0]})
@@ -229,14 +252,17 @@ func (m *machine) work(j *job) bool {
 // started is the success of the start in hand.
 func (m *machine) started(c *child, pid *actors.PID) {
 	m.enter(c)
-	c.pid = pid
 	c.incarnation++
 	if m.job.kind == jobRestart {
 		c.restarts++
 	}
-	m.kids.byPID[pid] = c
+	m.kids.hold(c, pid)
 	m.setState(c, alive)
 	m.publish(ChildStarted, c, nil)
+	if c.spec.Restart == Temporary {
+		// It will not be started again, and what it was started with is nobody's any more.
+		c.spec.Start, c.spec.StartWith, c.arg = nil, nil, nil
+	}
 	m.job.pid = pid
 	m.job.starts = m.job.starts[1:]
 }
@@ -248,10 +274,7 @@ func (m *machine) failed(c *child, err error) {
 		m.publish(ChildIgnored, c, nil)
 		j.starts = j.starts[1:]
 		m.enter(c)
-		m.setState(c, stopped)
-		if c.spec.Restart == Temporary {
-			m.kids.remove(c)
-		}
+		m.settle(c)
 		return
 	}
 	m.publish(ChildStartFailed, c, err)
@@ -260,29 +283,45 @@ func (m *machine) failed(c *child, err error) {
 	case jobBoot:
 		m.end(actors.ShutdownWith(&StartError{Supervisor: m.spec.Name, ID: c.spec.ID, Err: err}))
 	case jobAPI:
-		j.failed = &StartError{Supervisor: m.spec.Name, ID: c.spec.ID, Err: err}
+		j.failed = m.startFailure(c, err)
 	case jobRestart:
-		c.attempt++
-		c.startErr = err
-		m.setState(c, restarting)
-		m.do(action{kind: doRetry, id: c.spec.ID, attempt: c.attempt})
+		m.tryAgain(c, err, m.backoff(c))
 	}
 }
 
-// enter makes a child that StartChild has brought a member.
+// startFailure is what the caller of StartChild, StartChildWith or RestartChild is told. Where OTP's answer is the bare
+// error, so is this.
+func (m *machine) startFailure(c *child, err error) error {
+	if _, taken := err.(*actors.AlreadyStartedError); taken || m.dynamic() { //nolint:errorlint // as the start returned it, not as a part of another failure
+		return err
+	}
+	return &StartError{Supervisor: m.spec.Name, ID: c.spec.ID, Err: err}
+}
+
+// enter makes a child that has come by a request a member.
 func (m *machine) enter(c *child) {
-	if m.kids.byID[c.spec.ID] == nil {
+	if !c.member {
 		m.kids.add(c)
+	}
+}
+
+// settle notes that a child stays without a process, and forgets it if nothing is kept of it.
+func (m *machine) settle(c *child) {
+	m.setState(c, stopped)
+	if c.spec.Restart == Temporary || m.dynamic() {
+		m.kids.remove(c)
 	}
 }
 
 // gone notes that a child has no process any more.
 func (m *machine) gone(c *child, reason error) {
-	delete(m.kids.byPID, c.pid)
+	if m.job != nil && m.job.left > 0 {
+		m.job.left--
+	}
 	c.lastExit = reason
 	m.setState(c, stopped)
 	m.publish(ChildExited, c, reason)
-	c.pid = nil
+	m.kids.release(c)
 }
 
 // end begins the supervisor's own end: all children are stopped, the youngest first.
@@ -292,15 +331,28 @@ func (m *machine) end(reason error) {
 	}
 	m.ending, m.reason = true, reason
 	j := &job{kind: jobEnd}
-	if m.job != nil && len(m.job.stops) > 0 && m.job.stops[0].state == stopping {
-		m.doom(j, m.job.stops[0]) // it has begun; the others follow it
+	stopping := m.job.stopping()
+	m.job = j
+	if m.dynamic() {
+		m.stopTogether(j)
+		return
+	}
+	if stopping != nil {
+		m.doom(j, stopping) // it has begun; the others follow it
 	}
 	for c := range m.kids.newest() {
-		if c.state != stopping {
+		if c != stopping {
 			m.doom(j, c)
 		}
 	}
-	m.job = j
+}
+
+// stopping returns the child that j has told to stop and that is not dead yet, or nil.
+func (j *job) stopping() *child {
+	if j != nil && len(j.stops) > 0 && j.stops[0].state == stopping {
+		return j.stops[0]
+	}
+	return nil
 }
 
 // doom adds c to those that j stops. From now on c's death is no reason for anything.

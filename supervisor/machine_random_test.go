@@ -21,7 +21,9 @@ type world struct {
 	running  map[*actors.PID]string // id of the child
 	order    []*actors.PID          // living processes in the order of their start
 	news     []event                // of deaths, in the order in which they will be heard
-	stopping *actors.PID
+	pids     []*actors.PID          // all there have been
+	stopping map[*actors.PID]bool
+	alarm    bool // is set
 	retries  []event
 	waiting  map[int]bool
 	calls    int
@@ -52,19 +54,26 @@ func TestRandomStories(t *testing.T) {
 
 func newWorld(t *rapid.T) *world {
 	spec := Spec{
-		Name:         "sup",
-		Strategy:     rapid.SampledFrom([]Strategy{OneForOne, OneForAll, RestForOne}).Draw(t, "strategy"),
-		Intensity:    rapid.SampledFrom([]int{Never, 1, 3, 1000}).Draw(t, "intensity"),
-		AutoShutdown: rapid.SampledFrom([]AutoShutdown{AutoShutdownNever, AnySignificant, AllSignificant}).Draw(t, "auto"),
+		Name:      "sup",
+		Strategy:  rapid.SampledFrom([]Strategy{OneForOne, OneForAll, RestForOne, SimpleOneForOne}).Draw(t, "strategy"),
+		Intensity: rapid.SampledFrom([]int{Never, 1, 3, 1000}).Draw(t, "intensity"),
+		Backoff:   rapid.SampledFrom([]Backoff{{}, {Min: time.Second, Max: 4 * time.Second}}).Draw(t, "backoff"),
 	}
-	for _, id := range []string{"a", "b", "c", "d"}[:rapid.IntRange(0, 4).Draw(t, "children")] {
-		spec.Children = append(spec.Children, drawChild(t, id, spec.AutoShutdown))
+	if spec.Strategy == SimpleOneForOne {
+		template := drawChild(t, "x", AutoShutdownNever)
+		template.Start, template.StartWith = nil, func(*actors.Context, any) (*actors.PID, error) { return nil, nil }
+		spec.Children = []ChildSpec{template}
+	} else {
+		spec.AutoShutdown = rapid.SampledFrom([]AutoShutdown{AutoShutdownNever, AnySignificant, AllSignificant}).Draw(t, "auto")
+		for _, id := range []string{"a", "b", "c", "d"}[:rapid.IntRange(0, 4).Draw(t, "children")] {
+			spec.Children = append(spec.Children, drawChild(t, id, spec.AutoShutdown))
+		}
 	}
 	spec, err := spec.validate()
 	require.NoError(t, err)
 	return &world{
 		t: t, m: newMachine(spec), spec: spec, now: time.Unix(0, 0),
-		running: map[*actors.PID]string{}, waiting: map[int]bool{},
+		running: map[*actors.PID]string{}, waiting: map[int]bool{}, stopping: map[*actors.PID]bool{},
 	}
 }
 
@@ -95,22 +104,49 @@ func (w *world) step() {
 			w.feed(ev)
 		}
 	case 6:
-		if w.stopping != nil {
-			w.feed(event{kind: evTimeout, pid: w.stopping})
+		if pid := w.slow(); pid != nil && !w.alarm {
+			w.feed(event{kind: evTimeout, pid: pid})
+		} else if w.alarm {
+			w.alarm = false
+			w.feed(event{kind: evTimeout})
 		}
 	case 7:
 		w.now = w.now.Add(rapid.SampledFrom([]time.Duration{time.Millisecond, 3 * time.Second}).Draw(w.t, "pause"))
 	default:
-		w.calls++
-		w.waiting[w.calls] = true
-		id := rapid.SampledFrom([]string{"a", "b", "c", "d", "e"}).Draw(w.t, "id")
-		w.feed(event{
-			kind:   rapid.SampledFrom([]eventKind{evStart, evTerminate, evRestart, evDelete}).Draw(w.t, "request"),
-			id:     id,
-			caller: w.calls,
-			spec:   drawChild(w.t, id, w.spec.AutoShutdown),
-		})
+		w.request()
 	}
+}
+
+// slow returns a process that was told to stop and has not, or nil.
+func (w *world) slow() *actors.PID {
+	for _, pid := range w.order {
+		if w.stopping[pid] {
+			return pid
+		}
+	}
+	return nil
+}
+
+// request lets somebody ask for something.
+func (w *world) request() {
+	w.calls++
+	w.waiting[w.calls] = true
+	if w.m.dynamic() {
+		ev := event{kind: evStartWith, arg: w.calls, caller: w.calls}
+		if len(w.pids) > 0 && rapid.Bool().Draw(w.t, "terminate") {
+			pid := rapid.SampledFrom(w.pids).Draw(w.t, "whom")
+			ev = event{kind: evTerminate, pid: pid, dead: w.running[pid] == "", caller: w.calls}
+		}
+		w.feed(ev)
+		return
+	}
+	id := rapid.SampledFrom([]string{"a", "b", "c", "d", "e"}).Draw(w.t, "id")
+	w.feed(event{
+		kind:   rapid.SampledFrom([]eventKind{evStart, evTerminate, evRestart, evDelete}).Draw(w.t, "request"),
+		id:     id,
+		caller: w.calls,
+		spec:   drawChild(w.t, id, w.spec.AutoShutdown),
+	})
 }
 
 // die ends a process. The supervisor will hear of it, and twice if it was waiting for it.
@@ -121,7 +157,7 @@ func (w *world) die(pid *actors.PID, reason error) {
 			w.order = append(w.order[:i:i], w.order[i+1:]...)
 		}
 	}
-	if pid == w.stopping {
+	if w.stopping[pid] {
 		w.news = append(w.news, event{kind: evDown, pid: pid, err: reason})
 	}
 	w.news = append(w.news, event{kind: evExit, pid: pid, err: reason})
@@ -131,9 +167,7 @@ func (w *world) hear() {
 	if len(w.news) > 0 {
 		ev := w.news[0]
 		w.news = w.news[1:]
-		if ev.pid == w.stopping {
-			w.stopping = nil
-		}
+		delete(w.stopping, ev.pid)
 		w.feed(ev)
 	}
 }
@@ -156,7 +190,7 @@ func (w *world) perform(a action) *event {
 	case doStart:
 		require.False(w.t, w.m.ending, "no start after the decision to end")
 		for _, id := range w.running {
-			if id == a.child.spec.ID {
+			if id == a.child.spec.ID && !w.m.dynamic() {
 				// It may be running only if the supervisor has yet to hear of an unwanted life, which there is not.
 				w.t.Fatalf("second process of %s", id)
 			}
@@ -169,11 +203,14 @@ func (w *world) perform(a action) *event {
 		}
 		pid := new(actors.PID)
 		w.running[pid] = a.child.spec.ID
+		w.pids = append(w.pids, pid)
 		w.order = append(w.order, pid)
 		return &event{kind: evStarted, child: a.child, pid: pid}
 	case doStop:
-		require.Nil(w.t, w.stopping, "one stop at a time")
-		w.stopping = a.pid
+		if !w.m.dynamic() {
+			require.Empty(w.t, w.stopping, "one stop at a time")
+		}
+		w.stopping[a.pid] = true
 		switch _, alive := w.running[a.pid]; {
 		case !alive:
 			// The monitor finds it dead; its exit is on its way already.
@@ -185,8 +222,10 @@ func (w *world) perform(a action) *event {
 		if _, alive := w.running[a.pid]; alive {
 			w.die(a.pid, actors.Killed)
 		}
+	case doAlarm:
+		w.alarm = true
 	case doRetry:
-		w.retries = append(w.retries, event{kind: evRetry, id: a.id, attempt: a.attempt})
+		w.retries = append(w.retries, event{kind: evRetry, child: a.child, attempt: a.attempt})
 	case doReply:
 		require.True(w.t, w.waiting[a.caller.(int)], "each caller is answered once")
 		delete(w.waiting, a.caller.(int))
@@ -221,8 +260,8 @@ func (w *world) settle() {
 		switch {
 		case len(w.news) > 0:
 			w.hear()
-		case w.stopping != nil && w.running[w.stopping] != "":
-			w.die(w.stopping, actors.Shutdown)
+		case w.slow() != nil:
+			w.die(w.slow(), actors.Shutdown)
 		case len(w.retries) > 0:
 			ev := w.retries[0]
 			w.retries = w.retries[1:]
@@ -241,12 +280,13 @@ func (w *world) checkSettled() {
 	}
 	require.Empty(w.t, w.waiting, "all callers have been answered")
 	believed := map[*actors.PID]string{}
-	for _, c := range w.m.list() {
+	for k := range w.m.kids.from(w.m.kids.first) {
+		c := w.m.info(k)
 		require.NotEqual(w.t, "stopping", c.State)
 		require.NotEqual(w.t, "restarting", c.State)
 		require.Equal(w.t, c.State == "running", c.PID != nil)
 		if c.PID != nil {
-			believed[c.PID] = c.ID
+			believed[c.PID] = k.spec.ID
 		}
 	}
 	require.Len(w.t, believed, len(w.running))
@@ -254,5 +294,6 @@ func (w *world) checkSettled() {
 		require.Equal(w.t, id, believed[pid])
 	}
 	require.Len(w.t, w.m.kids.byPID, len(believed))
-	require.LessOrEqual(w.t, len(w.m.window), w.spec.Intensity)
+	require.Empty(w.t, w.m.kids.byFormer)
+	require.LessOrEqual(w.t, len(w.m.window.times), w.spec.Intensity)
 }

@@ -16,14 +16,16 @@ import (
 // TestMachine runs the stories in testdata/machine. A story makes a machine, tells it what happens, and shows what it wants done.
 // Starts succeed at once unless the story says otherwise; everything else the story has to report itself:
 //
-//	new      strategy=… intensity=… period=… auto=…, one child per line: id restart=… shutdown=… type=… significant
+//	new      strategy=… intensity=… period=… auto=… backoff=min,max, one child per line:
+//	         id restart=… shutdown=… type=… significant
 //	boot     the first start
 //	fail     starts of these children fail from now on; ignore: are ignored; succeed: succeed
 //	exit     pid reason: an exit signal from a child
 //	down     pid reason: a child that was to stop is dead
-//	timeout  pid: its time to stop is over
+//	timeout  pid: its time to stop is over; alarm: that of all dynamic children is
 //	retry    what the machine has sent to itself has come round
-//	call     start, terminate, restart or delete, with an id or a child as above
+//	call     start, terminate, restart or delete, with an id or a child as above; startwith, with an argument;
+//	         end, with a pid that is a dynamic child's, or alive or dead for a stranger's
 //	stop     reason: the supervisor is told to end
 //	advance  the clock
 //	list     the children
@@ -45,6 +47,7 @@ type story struct {
 	pids    map[string]*actors.PID
 	names   map[*actors.PID]string
 	starts  map[string]int
+	dead    map[string]bool
 	retries []event
 	out     strings.Builder
 }
@@ -70,11 +73,15 @@ func (s *story) command(t *testing.T, d *datadriven.TestData) string {
 	case "boot":
 		s.feed(event{kind: evBoot})
 	case "exit":
+		s.dead[arg(0)] = true
 		s.feed(event{kind: evExit, pid: s.pid(t, arg(0)), err: reason(arg(1))})
 	case "down":
+		s.dead[arg(0)] = true
 		s.feed(event{kind: evDown, pid: s.pid(t, arg(0)), err: reason(arg(1))})
 	case "timeout":
 		s.feed(event{kind: evTimeout, pid: s.pid(t, arg(0))})
+	case "alarm":
+		s.feed(event{kind: evTimeout})
 	case "retry":
 		require.NotEmpty(t, s.retries)
 		ev := s.retries[0]
@@ -83,36 +90,58 @@ func (s *story) command(t *testing.T, d *datadriven.TestData) string {
 	case "stop":
 		s.feed(event{kind: evStop, err: reason(arg(0))})
 	case "call":
-		ev := event{kind: map[string]eventKind{
-			"start": evStart, "terminate": evTerminate, "restart": evRestart, "delete": evDelete,
-		}[arg(0)], caller: d.Pos, id: ""}
-		if len(d.CmdArgs) > 1 {
-			ev.id = arg(1)
-			ev.spec = childSpec(t, d.CmdArgs[1:])
-		}
-		s.feed(ev)
+		s.feed(s.call(t, d))
 	default:
 		t.Fatalf("%s: unknown command %q", d.Pos, d.Cmd)
 	}
 	return s.out.String()
 }
 
+func (s *story) call(t *testing.T, d *datadriven.TestData) event {
+	ev := event{caller: d.Pos, kind: map[string]eventKind{
+		"start": evStart, "startwith": evStartWith, "terminate": evTerminate, "end": evTerminate, "restart": evRestart,
+		"delete": evDelete,
+	}[d.CmdArgs[0].Key]}
+	what := d.CmdArgs[1].Key
+	switch d.CmdArgs[0].Key {
+	case "end":
+		ev.pid, ev.dead = s.pids[what], s.dead[what]
+		if ev.pid == nil {
+			ev.pid, ev.dead = new(actors.PID), what == "dead"
+		}
+	case "startwith":
+		ev.arg = what
+	default:
+		ev.id = what
+		ev.spec = childSpec(t, d.CmdArgs[1:])
+	}
+	return ev
+}
+
 func (s *story) new(t *testing.T, d *datadriven.TestData) string {
 	*s = story{
 		now: s.now, outcome: map[string]error{}, pids: map[string]*actors.PID{},
-		names: map[*actors.PID]string{}, starts: map[string]int{},
+		names: map[*actors.PID]string{}, starts: map[string]int{}, dead: map[string]bool{},
 	}
 	spec := Spec{Name: "sup"}
 	for _, a := range d.CmdArgs {
 		v := a.Vals[0]
 		switch a.Key {
 		case "strategy":
-			spec.Strategy = parse(t, v, OneForOne, OneForAll, RestForOne)
+			spec.Strategy = parse(t, v, OneForOne, OneForAll, RestForOne, SimpleOneForOne)
 		case "auto":
 			spec.AutoShutdown = parse(t, v, AutoShutdownNever, AnySignificant, AllSignificant)
 		case "intensity":
 			_, err := fmt.Sscan(v, &spec.Intensity)
 			require.NoError(t, err)
+		case "backoff":
+			for i, d := range []*time.Duration{&spec.Backoff.Min, &spec.Backoff.Max} {
+				if i < len(a.Vals) {
+					var err error
+					*d, err = time.ParseDuration(a.Vals[i])
+					require.NoError(t, err)
+				}
+			}
 		case "period":
 			var err error
 			spec.Period, err = time.ParseDuration(v)
@@ -122,7 +151,11 @@ func (s *story) new(t *testing.T, d *datadriven.TestData) string {
 	for line := range strings.Lines(d.Input) {
 		_, args, err := datadriven.ParseLine("child " + line)
 		require.NoError(t, err)
-		spec.Children = append(spec.Children, childSpec(t, args))
+		child := childSpec(t, args)
+		if spec.Strategy == SimpleOneForOne {
+			child.Start, child.StartWith = nil, func(*actors.Context, any) (*actors.PID, error) { return nil, nil }
+		}
+		spec.Children = append(spec.Children, child)
 	}
 	spec, err := spec.validate()
 	if err != nil {
@@ -212,8 +245,14 @@ func (s *story) show(a action) *event {
 	case doKill:
 		printf("kill %s", s.names[a.pid])
 	case doRetry:
-		printf("retry %s later", a.id)
-		s.retries = append(s.retries, event{kind: evRetry, id: a.id, attempt: a.attempt})
+		when := "later"
+		if a.after > 0 {
+			when = "in " + a.after.String()
+		}
+		printf("retry %s %s", s.idOf(a.child), when)
+		s.retries = append(s.retries, event{kind: evRetry, child: a.child, attempt: a.attempt})
+	case doAlarm:
+		printf("alarm in %v", a.after)
 	case doReply:
 		switch {
 		case a.err != nil:
@@ -232,6 +271,14 @@ func (s *story) show(a action) *event {
 	return nil
 }
 
+// idOf names a child: a dynamic one by the process that it was.
+func (s *story) idOf(c *child) string {
+	if s.m.dynamic() {
+		return s.names[c.former]
+	}
+	return c.spec.ID
+}
+
 func after(how Shutdown) string {
 	if how > 0 {
 		return "within " + time.Duration(how).String()
@@ -248,8 +295,9 @@ func because(reason error) string {
 
 func (s *story) list() string {
 	var b strings.Builder
-	for _, c := range s.m.list() {
-		fmt.Fprintf(&b, "%s %s %s incarnation=%d restarts=%d since=%s%s\n", c.ID, or(s.names[c.PID], "-"), c.State,
+	for k := range s.m.kids.from(s.m.kids.first) {
+		c := s.m.info(k)
+		fmt.Fprintf(&b, "%s %s %s incarnation=%d restarts=%d since=%s%s\n", or(c.ID, "-"), or(s.names[c.PID], "-"), c.State,
 			c.Incarnation, c.Restarts, c.Since.Format("15:04:05"), because(c.LastExit))
 	}
 	n := s.m.count()

@@ -1,17 +1,32 @@
 package supervisor
 
-import "github.com/shearpin/shearpin/actors"
+import (
+	"time"
+
+	"github.com/shearpin/shearpin/actors"
+)
 
 // died handles the death of a child that nobody wanted to stop.
 func (m *machine) died(c *child, reason error) {
+	lived := m.now.Sub(c.since)
 	m.gone(c, reason)
 	if c.spec.Restart == Permanent || c.spec.Restart == Transient && !actors.IsNormal(reason) {
-		m.restart(c, reason)
+		if lived >= m.spec.Backoff.Max {
+			c.row = 0
+		}
+		if !m.allowed(c, reason) {
+			return
+		}
+		if wait := m.backoff(c); wait > 0 {
+			m.stopGroup(c)
+			m.tryAgain(c, reason, wait)
+			c.counted = true
+			return
+		}
+		m.restart(c)
 		return
 	}
-	if c.spec.Restart == Temporary {
-		m.kids.remove(c)
-	}
+	m.settle(c)
 	if c.spec.Significant && (m.spec.AutoShutdown == AnySignificant || !m.significantLeft()) {
 		m.publish(AutoShutdownBegun, c, reason)
 		m.end(actors.Shutdown)
@@ -28,45 +43,78 @@ func (m *machine) significantLeft() bool {
 	return false
 }
 
-// restart begins the restart that the death of c, or another failed attempt to restart it, makes necessary.
-func (m *machine) restart(c *child, reason error) {
-	if !m.allowRestart() {
-		m.publish(GaveUp, c, reason)
-		m.setState(c, stopped)
-		m.end(actors.ShutdownWith(&GaveUpError{Supervisor: m.spec.Name, ID: c.spec.ID, Err: reason}))
+// retry takes up a restart that was put off. An attempt after a failed one counts as a restart of its own.
+func (m *machine) retry(c *child) {
+	if c.counted || m.allowed(c, c.why) {
+		c.counted = false
+		m.restart(c)
+	}
+}
+
+// allowed counts a restart of c, and ends the supervisor if that is one too many.
+func (m *machine) allowed(c *child, reason error) bool {
+	if m.window.add(m.now) {
+		m.publish(ChildRestarting, c, reason)
+		return true
+	}
+	m.publish(GaveUp, c, reason)
+	m.settle(c)
+	m.end(actors.ShutdownWith(&GaveUpError{Supervisor: m.spec.Name, ID: c.spec.ID, Err: reason}))
+	return false
+}
+
+// restart begins the restart of c and of those that go with it.
+func (m *machine) restart(c *child) {
+	first := m.stopGroup(c)
+	if m.alone() {
+		m.job.starts = append(m.job.starts, c)
 		return
 	}
-	m.publish(ChildRestarting, c, reason)
-	j := &job{kind: jobRestart}
-	m.job = j
-	switch m.spec.Strategy {
-	case OneForOne:
-		j.starts = []*child{c}
-		return
-	case OneForAll:
-		c = m.kids.first
-	}
-	for sibling := range m.kids.newest() {
-		m.doom(j, sibling)
-		if sibling == c {
-			break
-		}
-	}
-	for sibling := range m.kids.from(c) {
+	m.setState(c, stopped) // it takes its turn among the others, and one before it may fail
+	for sibling := range m.kids.from(first) {
 		if sibling.spec.Restart != Temporary {
-			j.starts = append(j.starts, sibling)
+			m.job.starts = append(m.job.starts, sibling)
 		}
 	}
 }
 
-// allowRestart counts a restart and reports whether the intensity allows it.
-func (m *machine) allowRestart() bool {
-	recent := m.window[:0]
-	for _, t := range m.window {
-		if m.now.Sub(t) <= m.spec.Period {
-			recent = append(recent, t)
+// stopGroup makes the stop of those that go with c the job in hand, and returns the first of them.
+func (m *machine) stopGroup(c *child) (first *child) {
+	m.job = &job{kind: jobRestart}
+	if m.alone() {
+		return c
+	}
+	if first = c; m.spec.Strategy == OneForAll {
+		first = m.kids.first
+	}
+	for sibling := range m.kids.newest() {
+		// One whose restart is put off has no process, and must not be taken for one that is to stay without.
+		if sibling != c {
+			m.doom(m.job, sibling)
+		}
+		if sibling == first {
+			break
 		}
 	}
-	m.window = append(recent, m.now)
-	return len(m.window) <= m.spec.Intensity
+	return first
+}
+
+// alone reports whether a child's restart is nobody else's business.
+func (m *machine) alone() bool { return m.spec.Strategy == OneForOne || m.dynamic() }
+
+// tryAgain puts a restart off. In between the supervisor does what else there is to do.
+func (m *machine) tryAgain(c *child, why error, after time.Duration) {
+	c.attempt++
+	c.why, c.counted = why, false
+	c.retryAt = m.now.Add(after)
+	m.setState(c, restarting)
+	m.kids.remember(c)
+	m.do(action{kind: doRetry, child: c, attempt: c.attempt, after: after})
+}
+
+// backoff returns how long the next restart of c has to wait, and counts it.
+func (m *machine) backoff(c *child) time.Duration {
+	wait := m.spec.Backoff.delay(c.row)
+	c.row++
+	return wait
 }

@@ -1,7 +1,6 @@
 package supervisor
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -19,9 +18,15 @@ const (
 	OneForAll
 	// RestForOne does so with the child that died and those that were started after it.
 	RestForOne
+	// SimpleOneForOne is OneForOne for any number of children of one kind, which come and go: Spec.Children is exactly
+	// one template, from which StartChildWith starts them. Each is known by its process, not by an ID. One that has ended
+	// and is not restarted is forgotten, whatever its restart type. All of them are stopped at the same time.
+	SimpleOneForOne
 )
 
-func (s Strategy) String() string { return name(s, "one_for_one", "one_for_all", "rest_for_one") }
+func (s Strategy) String() string {
+	return name(s, "one_for_one", "one_for_all", "rest_for_one", "simple_one_for_one")
+}
 
 // Restart says which deaths make a child be restarted.
 type Restart uint8
@@ -93,7 +98,9 @@ type Spec struct {
 	Intensity int
 	// Period is 5 s if zero.
 	Period time.Duration
-	// AutoShutdown is AutoShutdownNever by default.
+	// Backoff delays restarts. The zero value, OTP's behaviour, does not.
+	Backoff Backoff
+	// AutoShutdown is AutoShutdownNever by default. A SimpleOneForOne supervisor has no other.
 	AutoShutdown AutoShutdown
 	// Children are started in this order, and stopped in the reverse order. If one cannot be started, the others are
 	// stopped and the start of the supervisor fails with a *StartError.
@@ -106,12 +113,16 @@ type Spec struct {
 
 // ChildSpec describes a child.
 type ChildSpec struct {
-	// ID names the child within its supervisor. It must not be empty.
+	// ID names the child within its supervisor. It must not be empty. That of a template stands for all of its children
+	// in events and logs.
 	ID string
 	// Start starts the child, in the supervisor, for the first time and at every restart. It must use c.StartLink, and
 	// should return soon: a supervisor that waits for it does nothing else. actors.ErrIgnore means that the child is
 	// not needed at present. Other errors, and panics, are failed starts.
 	Start func(c *actors.Context) (*actors.PID, error)
+	// StartWith is the Start of a SimpleOneForOne supervisor's template, and of no other child. arg is what StartChildWith
+	// was given; the supervisor keeps it for restarts.
+	StartWith func(c *actors.Context, arg any) (*actors.PID, error)
 	// Restart is Permanent by default.
 	Restart Restart
 	// Shutdown is 5 s for workers and Infinity for supervisors by default.
@@ -138,25 +149,23 @@ func Sub(id string, spec Spec, opts ...actors.StartOption) ChildSpec {
 	return child
 }
 
-// SpecError says what is wrong with a Spec or ChildSpec.
-type SpecError struct {
-	// Supervisor is Spec.Name, Child the child's ID; Child is empty if the supervisor's own fields are wrong.
-	Supervisor, Child string
-	Problem           string
-}
-
-func (e *SpecError) Error() string {
-	if e.Child == "" {
-		return fmt.Sprintf("supervisor %q: %s", e.Supervisor, e.Problem)
-	}
-	return fmt.Sprintf("supervisor %q: child %q: %s", e.Supervisor, e.Child, e.Problem)
+// Template describes the permanent children of a SimpleOneForOne supervisor. Each runs what fresh makes of the argument of
+// StartChildWith, anew for every start; nil is A's zero value, and an argument of another type a start that fails with a *ArgumentError.
+func Template[A any](id string, fresh func(arg A) actors.Process, opts ...actors.StartOption) ChildSpec {
+	return ChildSpec{ID: id, StartWith: func(c *actors.Context, arg any) (*actors.PID, error) {
+		a, ok := arg.(A)
+		if !ok && arg != nil {
+			return nil, &ArgumentError{ID: id, Arg: arg}
+		}
+		return c.StartLink(fresh(a), opts...)
+	}}
 }
 
 // validate checks s and returns it with the defaults filled in.
 func (s Spec) validate() (Spec, error) {
 	bad := func(problem string) (Spec, error) { return s, &SpecError{Supervisor: s.Name, Problem: problem} }
 	switch {
-	case s.Strategy > RestForOne:
+	case s.Strategy > SimpleOneForOne:
 		return bad("unknown strategy")
 	case s.Intensity < Never:
 		return bad("negative intensity")
@@ -164,6 +173,14 @@ func (s Spec) validate() (Spec, error) {
 		return bad("negative period")
 	case s.AutoShutdown > AllSignificant:
 		return bad("unknown auto-shutdown")
+	case s.Strategy == SimpleOneForOne && s.AutoShutdown != AutoShutdownNever:
+		return bad("auto-shutdown under simple_one_for_one")
+	case s.Strategy == SimpleOneForOne && len(s.Children) != 1:
+		return bad("simple_one_for_one needs exactly one child")
+	}
+	var problem string
+	if s.Backoff, problem = s.Backoff.validate(); problem != "" {
+		return bad(problem)
 	}
 	switch s.Intensity {
 	case 0:
@@ -177,7 +194,7 @@ func (s Spec) validate() (Spec, error) {
 	children := make([]ChildSpec, 0, len(s.Children))
 	ids := make(map[string]bool, len(s.Children))
 	for _, c := range s.Children {
-		c, err := c.validate(s.Name, s.AutoShutdown)
+		c, err := c.validate(&s)
 		if err != nil {
 			return s, err
 		}
@@ -191,15 +208,22 @@ func (s Spec) validate() (Spec, error) {
 	return s, nil
 }
 
-func (c ChildSpec) validate(supervisor string, auto AutoShutdown) (ChildSpec, error) {
+// validate checks c as a child of sup and returns it with the defaults filled in.
+func (c ChildSpec) validate(sup *Spec) (ChildSpec, error) {
 	bad := func(problem string) (ChildSpec, error) {
-		return c, &SpecError{Supervisor: supervisor, Child: c.ID, Problem: problem}
+		return c, &SpecError{Supervisor: sup.Name, Child: c.ID, Problem: problem}
+	}
+	start, other := c.Start != nil, c.StartWith != nil
+	if sup.Strategy == SimpleOneForOne {
+		start, other = other, start
 	}
 	switch {
 	case c.ID == "":
 		return bad("child without id")
-	case c.Start == nil:
+	case !start:
 		return bad("no start function")
+	case other:
+		return bad("start function of another strategy")
 	case c.Restart > Temporary:
 		return bad("unknown restart type")
 	case c.Shutdown < Infinity:
@@ -208,7 +232,7 @@ func (c ChildSpec) validate(supervisor string, auto AutoShutdown) (ChildSpec, er
 		return bad("unknown child type")
 	case c.Significant && c.Restart == Permanent:
 		return bad("a permanent child cannot be significant")
-	case c.Significant && auto == AutoShutdownNever:
+	case c.Significant && sup.AutoShutdown == AutoShutdownNever:
 		return bad("significant child without auto-shutdown")
 	}
 	if c.Shutdown == 0 {
@@ -219,46 +243,6 @@ func (c ChildSpec) validate(supervisor string, auto AutoShutdown) (ChildSpec, er
 	}
 	return c, nil
 }
-
-// Errors of the child administration.
-var (
-	ErrNotFound       = errors.New("no such child")
-	ErrRunning        = errors.New("child is running")
-	ErrRestarting     = errors.New("child is restarting")
-	ErrAlreadyPresent = errors.New("child is present but not running")
-)
-
-// AlreadyStartedError is the answer to StartChild with the ID of a running child.
-type AlreadyStartedError struct {
-	ID  string
-	PID *actors.PID
-}
-
-func (e *AlreadyStartedError) Error() string { return fmt.Sprintf("child %q is already started", e.ID) }
-
-// StartError says which child could not be started, and why.
-type StartError struct {
-	Supervisor, ID string
-	Err            error
-}
-
-func (e *StartError) Error() string {
-	return fmt.Sprintf("supervisor %q failed to start child %q: %v", e.Supervisor, e.ID, e.Err)
-}
-
-func (e *StartError) Unwrap() error { return e.Err }
-
-// GaveUpError says which child needed more restarts than allowed, and what its last death or failed start was.
-type GaveUpError struct {
-	Supervisor, ID string
-	Err            error
-}
-
-func (e *GaveUpError) Error() string {
-	return fmt.Sprintf("supervisor %q gave up on child %q: %v", e.Supervisor, e.ID, e.Err)
-}
-
-func (e *GaveUpError) Unwrap() error { return e.Err }
 
 // name is the text of an enumerated value.
 func name[T ~uint8](v T, names ...string) string {

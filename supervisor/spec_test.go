@@ -35,7 +35,7 @@ func TestDefaults(t *testing.T) {
 // OTP: sup_flags.
 func TestWrongSpecs(t *testing.T) {
 	for problem, spec := range map[string]Spec{
-		"unknown strategy":      {Strategy: RestForOne + 1},
+		"unknown strategy":      {Strategy: SimpleOneForOne + 1},
 		"negative intensity":    {Intensity: -2},
 		"negative period":       {Period: -1},
 		"unknown auto-shutdown": {AutoShutdown: AllSignificant + 1},
@@ -58,7 +58,7 @@ func TestChildSpecs(t *testing.T) {
 		"unknown child type":                      {ID: "a", Start: noStart, Type: TypeSupervisor + 1},
 		"a permanent child cannot be significant": {ID: "a", Start: noStart, Significant: true},
 	} {
-		_, err := child.validate("sup", AnySignificant)
+		_, err := child.validate(&Spec{Name: "sup", AutoShutdown: AnySignificant})
 		require.Equal(t, &SpecError{Supervisor: "sup", Child: child.ID, Problem: problem}, err)
 	}
 	for _, auto := range []AutoShutdown{AutoShutdownNever, AnySignificant, AllSignificant} {
@@ -68,7 +68,7 @@ func TestChildSpecs(t *testing.T) {
 					for _, significant := range []bool{false, true} {
 						_, err := ChildSpec{
 							ID: "a", Start: noStart, Restart: restart, Shutdown: shutdown, Type: typ, Significant: significant,
-						}.validate("sup", auto)
+						}.validate(&Spec{Name: "sup", AutoShutdown: auto})
 						if significant && (auto == AutoShutdownNever || restart == Permanent) {
 							require.Error(t, err)
 						} else {

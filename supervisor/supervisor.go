@@ -13,32 +13,48 @@ import (
 // Init of its children.
 type supervisor struct {
 	actors.Base
-	spec  Spec
-	m     *machine
-	since time.Time
+	makeSpec func(c *actors.Context) (Spec, error)
+	spec     Spec
+	m        *machine
+	since    time.Time
+	ghosts   ghosts
 	// booting is set during Init, where waiting is the only way to hear of a death.
 	booting bool
-	// waiting is what it holds for the child that is being stopped; the machine stops one at a time.
-	waiting struct {
-		pid   *actors.PID
-		ref   actors.Ref
-		timer actors.Timer
-	}
+	waiting map[*actors.PID]wait
+}
+
+// wait is what a supervisor holds for a child that is being stopped.
+type wait struct {
+	ref   actors.Ref
+	timer actors.Timer
 }
 
 // New returns a supervisor as a process, to be started once, by actors.System.Start or actors.Context.StartLink. Its start
 // returns when all children have been started. It ends when it is stopped, when its parent tells it to, or when it gives
 // up, and always stops its children first, the youngest first; only when it is killed its children hear of it at the same
 // moment as everybody else, by their links.
-func New(spec Spec) actors.Process { return &supervisor{spec: spec} }
+func New(spec Spec) actors.Process {
+	return NewFunc(func(*actors.Context) (Spec, error) { return spec, nil })
+}
+
+// NewFunc is New with a spec that is made when the supervisor starts, and so anew whenever it is restarted, by a function
+// that runs in the supervisor: OTP's Module:init. An error or a panic of it is that of the start; actors.ErrIgnore means
+// that the supervisor is not needed.
+func NewFunc(makeSpec func(c *actors.Context) (Spec, error)) actors.Process {
+	return &supervisor{makeSpec: makeSpec, waiting: make(map[*actors.PID]wait)}
+}
 
 // InitTimeout lets a supervisor's start take as long as those of its children together, each of which has a bound.
 func (*supervisor) InitTimeout() time.Duration { return actors.NoInitTimeout }
 
 // Init starts the children.
 func (s *supervisor) Init(c *actors.Context) error {
-	spec, err := s.spec.validate()
+	spec, err := s.makeSpec(c)
+	s.makeSpec = nil // it may hold start functions that must not outlive their children
 	if err != nil {
+		return err
+	}
+	if spec, err = spec.validate(); err != nil {
 		return err
 	}
 	if spec.Log == nil {
@@ -64,9 +80,24 @@ func (s *supervisor) HandleStop(c *actors.Context, reason error) error {
 func (s *supervisor) HandleCall(c *actors.Context, from actors.From, msg any) error {
 	switch q := msg.(type) {
 	case adminRequest:
-		return s.feed(c, event{kind: q.kind, id: q.id, spec: q.spec, caller: from})
+		return s.feed(c, event{
+			kind: q.kind, id: q.id, pid: q.pid, dead: !q.pid.Alive(), spec: q.spec, arg: q.arg, caller: from,
+		})
+	case whichRequest:
+		c, err := s.m.find(q.id, q.pid)
+		if err != nil {
+			from.Fail(err)
+			return nil
+		}
+		info := s.m.info(c)
+		info.describe()
+		info.Lingering = s.ghosts.of(c)
+		from.Reply(info)
+	case specRequest:
+		spec, err := s.m.childSpec(q.id, q.pid)
+		answer(from, spec, err)
 	case listRequest:
-		from.Reply(listing{name: s.spec.Name, since: s.since, children: s.m.list()})
+		from.Reply(s.list(c.Clock().Now()))
 	case countRequest:
 		from.Reply(s.m.count())
 	default:
@@ -78,9 +109,12 @@ func (s *supervisor) HandleCall(c *actors.Context, from actors.From, msg any) er
 // stopTimeout is sent to itself when a child has had its time.
 type stopTimeout struct{ pid *actors.PID }
 
-// retry is sent to itself to try a failed restart again; in between, the supervisor does what else there is to do.
+// alarm is sent to itself when all dynamic children have had their time.
+type alarm struct{}
+
+// retry is sent to itself when a restart that was put off is due.
 type retry struct {
-	id      string
+	child   *child
 	attempt int
 }
 
@@ -92,15 +126,17 @@ func (s *supervisor) HandleInfo(c *actors.Context, msg any) error {
 		if msg.PID.Alive() {
 			return nil // a signal that somebody sent; only the parent's counts
 		}
-		s.release(c, msg.PID)
+		s.bury(c, msg.PID)
 		return s.feed(c, event{kind: evExit, pid: msg.PID, err: msg.PID.Reason()})
 	case actors.Down:
-		s.release(c, msg.PID)
+		s.bury(c, msg.PID)
 		return s.feed(c, event{kind: evDown, pid: msg.PID, err: msg.PID.Reason()})
 	case stopTimeout:
 		return s.feed(c, event{kind: evTimeout, pid: msg.pid})
+	case alarm:
+		return s.feed(c, event{kind: evTimeout})
 	case retry:
-		return s.feed(c, event{kind: evRetry, id: msg.id, attempt: msg.attempt})
+		return s.feed(c, event{kind: evRetry, child: msg.child, attempt: msg.attempt})
 	}
 	return nil
 }
@@ -128,7 +164,7 @@ func (s *supervisor) feed(c *actors.Context, ev event) error {
 func (s *supervisor) perform(c *actors.Context, a action) (*event, error) {
 	switch a.kind {
 	case doStart:
-		pid, err := startChild(c, a.child.spec)
+		pid, err := startChild(c, a.child)
 		if err != nil {
 			return &event{kind: evFailed, child: a.child, err: err}, nil //nolint:nilerr // the machine decides what it means
 		}
@@ -141,14 +177,16 @@ func (s *supervisor) perform(c *actors.Context, a action) (*event, error) {
 		s.stop(c, a.pid, a.how)
 	case doKill:
 		c.Exit(a.pid, actors.Killed)
+	case doAlarm:
+		c.SendAfter(a.after, alarm{})
 	case doRetry:
-		c.Send(c.Self(), retry{a.id, a.attempt})
-	case doReply:
-		if from := a.caller.(actors.From); a.err != nil {
-			from.Fail(a.err)
+		if msg := (retry{a.child, a.attempt}); a.after > 0 {
+			c.SendAfter(a.after, msg)
 		} else {
-			from.Reply(a.pid)
+			c.Send(c.Self(), msg)
 		}
+	case doReply:
+		answer(a.caller.(actors.From), a.pid, a.err)
 	case doPublish:
 		s.publish(a.event)
 	case doExit:
@@ -157,14 +195,27 @@ func (s *supervisor) perform(c *actors.Context, a action) (*event, error) {
 	return nil, nil
 }
 
+// answer gives a caller a value or an error.
+func answer(from actors.From, v any, err error) {
+	if err != nil {
+		from.Fail(err)
+	} else {
+		from.Reply(v)
+	}
+}
+
 // startChild runs a child's start function.
-func startChild(c *actors.Context, spec ChildSpec) (pid *actors.PID, err error) {
+func startChild(c *actors.Context, k *child) (pid *actors.PID, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			pid, err = nil, actors.NewPanicError(v)
 		}
 	}()
-	pid, err = spec.Start(c)
+	if k.spec.StartWith != nil {
+		pid, err = k.spec.StartWith(c, k.arg)
+	} else {
+		pid, err = k.spec.Start(c)
+	}
 	switch {
 	case err != nil:
 		return nil, err
@@ -180,27 +231,28 @@ var errNoPID = errors.New("start function returned no process")
 
 // stop tells a child to end. It hears of the end by a monitor, because a child can cut its link.
 func (s *supervisor) stop(c *actors.Context, pid *actors.PID, how Shutdown) {
-	s.waiting.pid = pid
-	s.waiting.ref = c.Monitor(pid)
-	switch how {
-	case BrutalKill:
-		c.Exit(pid, actors.Killed)
-		return
-	case Infinity:
-	default:
-		s.waiting.timer = c.SendAfter(time.Duration(how), stopTimeout{pid})
+	w := wait{ref: c.Monitor(pid)}
+	if how > 0 {
+		w.timer = c.SendAfter(time.Duration(how), stopTimeout{pid})
 	}
-	c.Exit(pid, actors.Shutdown)
+	s.waiting[pid] = w
+	if how == BrutalKill {
+		c.Exit(pid, actors.Killed)
+	} else {
+		c.Exit(pid, actors.Shutdown)
+	}
 }
 
-// release gives back what is held for a child that is being stopped, if this is the one.
-func (s *supervisor) release(c *actors.Context, pid *actors.PID) {
-	if pid == nil || s.waiting.pid != pid {
-		return
+// bury gives back what is held for a dead child, and sees whether it lingers.
+func (s *supervisor) bury(c *actors.Context, pid *actors.PID) {
+	if w, ok := s.waiting[pid]; ok {
+		c.Demonitor(w.ref)
+		w.timer.Stop()
+		delete(s.waiting, pid)
 	}
-	c.Demonitor(s.waiting.ref)
-	s.waiting.timer.Stop()
-	s.waiting.pid, s.waiting.ref, s.waiting.timer = nil, actors.Ref{}, actors.Timer{}
+	if child := s.m.kids.byPID[pid]; child != nil {
+		s.ghosts.add(pid, child)
+	}
 }
 
 // stopAndWait is stop and the wait for it, for Init.
@@ -225,6 +277,24 @@ func stopAndWait(c *actors.Context, pid *actors.PID, how Shutdown) {
 	case <-pid.Done():
 	case <-c.Ctx().Done():
 	}
+}
+
+// list makes the answer to a listRequest.
+func (s *supervisor) list(now time.Time) listing {
+	l := listing{name: s.spec.Name, since: s.since, children: make([]ChildInfo, 0, s.m.kids.n)}
+	l.info = SupervisorInfo{
+		Strategy: s.spec.Strategy, AutoShutdown: s.spec.AutoShutdown,
+		Restarts: s.m.window.count(now), Intensity: s.spec.Intensity, Period: s.spec.Period,
+		Lingering: s.ghosts.total(),
+	}
+	for c := range s.m.kids.from(s.m.kids.first) {
+		info := s.m.info(c)
+		info.describe()
+		info.Lingering = s.ghosts.of(c)
+		l.info.Lingering -= info.Lingering
+		l.children = append(l.children, info)
+	}
+	return l
 }
 
 // publish tells the world about an event.
