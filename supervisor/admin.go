@@ -1,7 +1,5 @@
 package supervisor
 
-import "github.com/shearpin/shearpin/actors"
-
 // request handles a request of the child administration, when no job is in hand.
 func (m *machine) request(ev event) {
 	var err error
@@ -14,12 +12,12 @@ func (m *machine) request(ev event) {
 		err = m.terminate(ev)
 	case evRestart:
 		var c *child
-		if c, err = m.idle(ev.id); err == nil {
+		if c, err = m.idle(ev.key); err == nil {
 			m.job = &job{kind: jobAPI, caller: ev.caller, starts: []*child{c}}
 		}
 	case evDelete:
 		var c *child
-		if c, err = m.idle(ev.id); err == nil {
+		if c, err = m.idle(ev.key); err == nil {
 			m.kids.remove(c)
 			m.reply(ev.caller, nil, nil)
 		}
@@ -59,13 +57,13 @@ func (m *machine) startWith(ev event) error {
 
 // terminate begins the stop of a child, or answers at once if it is dead and forgotten.
 func (m *machine) terminate(ev event) error {
-	c, err := m.find(ev.id, ev.pid)
+	c, err := m.find(ev.key)
 	switch {
 	case err == nil:
 		m.job = &job{kind: jobAPI, caller: ev.caller}
 		m.doom(m.job, c)
 		return nil
-	case m.dynamic() && ev.pid != nil && ev.dead:
+	case m.dynamic() && ev.key.byPID && ev.dead:
 		m.reply(ev.caller, nil, nil)
 		return nil
 	default:
@@ -74,16 +72,17 @@ func (m *machine) terminate(ev event) error {
 }
 
 // find returns the child with this id, or the dynamic child with this process.
-func (m *machine) find(id string, pid *actors.PID) (*child, error) {
+func (m *machine) find(k key) (*child, error) {
 	var c *child
 	switch {
-	case pid != nil && m.dynamic():
-		c = m.findDynamic(pid)
-	case pid != nil:
-	case m.dynamic():
-		return nil, ErrSimpleOneForOne
+	case m.dynamic() != k.byPID:
+		if m.dynamic() {
+			return nil, ErrSimpleOneForOne
+		}
+	case k.byPID:
+		c = m.findDynamic(k.pid)
 	default:
-		c = m.kids.byID[id]
+		c = m.kids.byID[k.id]
 	}
 	if c == nil {
 		return nil, ErrNotFound
@@ -91,9 +90,9 @@ func (m *machine) find(id string, pid *actors.PID) (*child, error) {
 	return c, nil
 }
 
-// idle returns the child with this id if it can be restarted or deleted by request, else why not.
-func (m *machine) idle(id string) (*child, error) {
-	c, err := m.find(id, nil)
+// idle returns a child if it can be restarted or deleted by request, else why not.
+func (m *machine) idle(k key) (*child, error) {
+	c, err := m.find(k)
 	if err != nil {
 		return nil, err
 	}
@@ -123,8 +122,8 @@ func (m *machine) info(c *child) ChildInfo {
 }
 
 // childSpec returns the spec of a child; dynamic children share the template.
-func (m *machine) childSpec(id string, pid *actors.PID) (ChildSpec, error) {
-	c, err := m.find(id, pid)
+func (m *machine) childSpec(k key) (ChildSpec, error) {
+	c, err := m.find(k)
 	switch {
 	case err != nil:
 		return ChildSpec{}, err

@@ -13,16 +13,12 @@ import (
 type (
 	adminRequest struct {
 		kind eventKind
-		id   string
-		pid  *actors.PID
+		key  key
 		spec ChildSpec
 		arg  any
 	}
-	whichRequest struct {
-		id  string
-		pid *actors.PID
-	}
-	specRequest  whichRequest
+	whichRequest key
+	specRequest  key
 	listRequest  struct{}
 	countRequest struct{}
 	listing      struct {
@@ -37,19 +33,19 @@ type (
 // restart is told by the process that it was.
 type Key interface{ ~string | *actors.PID }
 
-// split takes a key apart.
-func split[K Key](child K) (id string, pid *actors.PID) {
-	if pid, ok := any(child).(*actors.PID); ok {
-		if pid == nil {
-			pid = nobody
-		}
-		return "", pid
-	}
-	return reflect.ValueOf(child).String(), nil
+// key is a Key: a process, which may be nil, or an ID.
+type key struct {
+	byPID bool
+	pid   *actors.PID
+	id    string
 }
 
-// nobody is told by the nil PID, which is as good as one that is dead.
-var nobody = new(actors.PID)
+func keyOf[K Key](child K) key {
+	if pid, ok := any(child).(*actors.PID); ok {
+		return key{byPID: true, pid: pid}
+	}
+	return key{id: reflect.ValueOf(child).String()}
+}
 
 // StartChild adds a child to a running supervisor and starts it, after the others. A start that was ignored
 // (actors.ErrIgnore) gives a nil PID and no error; the spec is kept unless it is temporary. Errors: *SpecError,
@@ -71,28 +67,26 @@ func StartChildWith(ctx context.Context, sup *actors.PID, arg any) (*actors.PID,
 // is no error. Errors: ErrNotFound, also for the process of a child that has an ID; ErrSimpleOneForOne for an ID where there
 // are none; or those of PID.Call.
 func TerminateChild[K Key](ctx context.Context, sup *actors.PID, child K) error {
-	id, pid := split(child)
-	_, err := sup.Call(ctx, adminRequest{kind: evTerminate, id: id, pid: pid})
+	_, err := sup.Call(ctx, adminRequest{kind: evTerminate, key: keyOf(child)})
 	return err
 }
 
 // RestartChild starts a child that is down. Errors: ErrNotFound, ErrRunning, ErrRestarting, ErrSimpleOneForOne, that of the
 // start as StartChild gives it (the spec stays), or those of PID.Call.
 func RestartChild(ctx context.Context, sup *actors.PID, id string) (*actors.PID, error) {
-	return actors.Call[*actors.PID](ctx, sup, adminRequest{kind: evRestart, id: id})
+	return actors.Call[*actors.PID](ctx, sup, adminRequest{kind: evRestart, key: key{id: id}})
 }
 
 // DeleteChild forgets the spec of a child that is down. Errors: ErrNotFound, ErrRunning, ErrRestarting, ErrSimpleOneForOne,
 // or those of PID.Call.
 func DeleteChild(ctx context.Context, sup *actors.PID, id string) error {
-	_, err := sup.Call(ctx, adminRequest{kind: evDelete, id: id})
+	_, err := sup.Call(ctx, adminRequest{kind: evDelete, key: key{id: id}})
 	return err
 }
 
 // WhichChild returns what the supervisor knows of one child. Errors: as TerminateChild.
 func WhichChild[K Key](ctx context.Context, sup *actors.PID, child K) (ChildInfo, error) {
-	id, pid := split(child)
-	return actors.Call[ChildInfo](ctx, sup, whichRequest{id, pid})
+	return actors.Call[ChildInfo](ctx, sup, whichRequest(keyOf(child)))
 }
 
 // WhichChildren lists the children, the youngest first.
@@ -105,8 +99,7 @@ func WhichChildren(ctx context.Context, sup *actors.PID) ([]ChildInfo, error) {
 // GetChildSpec returns the spec of a child with the defaults filled in; for a dynamic child the template. That of a temporary
 // child that has been started has no start function any more. Errors: as TerminateChild.
 func GetChildSpec[K Key](ctx context.Context, sup *actors.PID, child K) (ChildSpec, error) {
-	id, pid := split(child)
-	return actors.Call[ChildSpec](ctx, sup, specRequest{id, pid})
+	return actors.Call[ChildSpec](ctx, sup, specRequest(keyOf(child)))
 }
 
 // CountChildren counts the children.

@@ -33,11 +33,28 @@
 //
 // The [Strategy] says who goes with it. A restart that fails is tried again, by a message that the supervisor sends to
 // itself: in between it answers requests, and each attempt counts as a restart. Under OneForAll it begins again with the first child,
-// under RestForOne with the one that failed.
+// under RestForOne with the one that failed. With a [Backoff], which OTP does not have, restarts wait.
+//
+// # Children that come and go
+//
+// [StartChild] adds a child to a running supervisor, under an ID of its own. For many children of one kind, a connection or a
+// session each, there is SimpleOneForOne: the spec has one child, the template, and [StartChildWith] starts as many from it
+// as are wanted, with an argument each:
+//
+//	spec := supervisor.Spec{
+//		Name:     "sessions",
+//		Strategy: supervisor.SimpleOneForOne,
+//		Children: []supervisor.ChildSpec{supervisor.Template("session", newSession)}, // func newSession(user string) actors.Process
+//	}
+//	pid, err := supervisor.StartChildWith(ctx, sup, "ada")
+//
+// Such children have no ID; [TerminateChild], [WhichChild] and [GetChildSpec] take the process.
 //
 // # What differs from OTP
 //
 //   - The zero value of Intensity means OTP's default of one restart; none at all is [Never].
+//   - A start function returns a process or an error. There is no {ok, Pid, Extra}: the function is a closure, and can hand
+//     whatever else there is to whoever wants it.
 //   - A supervisor that waits for a child to stop still answers [WhichChildren], [CountChildren] and [Tree]. Everything
 //     that changes something waits, as in OTP.
 //   - The reason of a supervisor that gives up is a shutdown as in OTP, and says in addition which child it gave up on,

@@ -53,10 +53,10 @@ const (
 type event struct {
 	kind    eventKind
 	pid     *actors.PID
-	dead    bool
 	child   *child
-	id      string
 	attempt int
+	key     key
+	dead    bool
 	spec    ChildSpec
 	arg     any
 	caller  any
@@ -76,9 +76,9 @@ const (
 	evStop                // err: the supervisor is to end
 	evStart               // spec, caller: StartChild
 	evStartWith           // arg, caller: StartChildWith
-	evTerminate           // id, or pid and whether it is dead, caller
-	evRestart             // id, caller
-	evDelete              // id, caller
+	evTerminate           // key, and whether it is of a dead process, caller
+	evRestart             // key, caller
+	evDelete              // key, caller
 )
 
 // action is something to be done, in order.

@@ -135,7 +135,7 @@ func (w *world) request() {
 		ev := event{kind: evStartWith, arg: w.calls, caller: w.calls}
 		if len(w.pids) > 0 && rapid.Bool().Draw(w.t, "terminate") {
 			pid := rapid.SampledFrom(w.pids).Draw(w.t, "whom")
-			ev = event{kind: evTerminate, pid: pid, dead: w.running[pid] == "", caller: w.calls}
+			ev = event{kind: evTerminate, key: keyOf(pid), dead: w.running[pid] == "", caller: w.calls}
 		}
 		w.feed(ev)
 		return
@@ -143,7 +143,7 @@ func (w *world) request() {
 	id := rapid.SampledFrom([]string{"a", "b", "c", "d", "e"}).Draw(w.t, "id")
 	w.feed(event{
 		kind:   rapid.SampledFrom([]eventKind{evStart, evTerminate, evRestart, evDelete}).Draw(w.t, "request"),
-		id:     id,
+		key:    keyOf(id),
 		caller: w.calls,
 		spec:   drawChild(w.t, id, w.spec.AutoShutdown),
 	})

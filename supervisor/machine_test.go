@@ -105,14 +105,14 @@ func (s *story) call(t *testing.T, d *datadriven.TestData) event {
 	what := d.CmdArgs[1].Key
 	switch d.CmdArgs[0].Key {
 	case "end":
-		ev.pid, ev.dead = s.pids[what], s.dead[what]
-		if ev.pid == nil {
-			ev.pid, ev.dead = new(actors.PID), what == "dead"
+		ev.key, ev.dead = key{byPID: true, pid: s.pids[what]}, s.dead[what]
+		if ev.key.pid == nil {
+			ev.key.pid, ev.dead = new(actors.PID), what == "dead"
 		}
 	case "startwith":
 		ev.arg = what
 	default:
-		ev.id = what
+		ev.key.id = what
 		ev.spec = childSpec(t, d.CmdArgs[1:])
 	}
 	return ev

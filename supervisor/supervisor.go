@@ -81,10 +81,10 @@ func (s *supervisor) HandleCall(c *actors.Context, from actors.From, msg any) er
 	switch q := msg.(type) {
 	case adminRequest:
 		return s.feed(c, event{
-			kind: q.kind, id: q.id, pid: q.pid, dead: !q.pid.Alive(), spec: q.spec, arg: q.arg, caller: from,
+			kind: q.kind, key: q.key, dead: !q.key.pid.Alive(), spec: q.spec, arg: q.arg, caller: from,
 		})
 	case whichRequest:
-		c, err := s.m.find(q.id, q.pid)
+		c, err := s.m.find(key(q))
 		if err != nil {
 			from.Fail(err)
 			return nil
@@ -94,7 +94,7 @@ func (s *supervisor) HandleCall(c *actors.Context, from actors.From, msg any) er
 		info.Lingering = s.ghosts.of(c)
 		from.Reply(info)
 	case specRequest:
-		spec, err := s.m.childSpec(q.id, q.pid)
+		spec, err := s.m.childSpec(key(q))
 		answer(from, spec, err)
 	case listRequest:
 		from.Reply(s.list(c.Clock().Now()))

@@ -27,7 +27,7 @@ var impure = []string{
 // contexts apart, but neither start, send nor wait; and it may throw dice that are seeded by its caller.
 var only = map[string][]string{
 	"actors": {
-		"PID", "Ref", "Normal", "Shutdown", "ShutdownWith", "Killed", "NoProcess", "ErrIgnore", "IsNormal", "PanicError",
+		"PID", "Ref", "Normal", "Shutdown", "ShutdownWith", "Killed", "NoProcess", "ErrIgnore", "AlreadyStartedError", "IsNormal", "PanicError",
 	},
 	"context": {"Canceled", "DeadlineExceeded"},
 	"rand":    {"New", "NewPCG", "NewChaCha8", "NewZipf", "Rand", "PCG", "ChaCha8", "Source", "Zipf"},
