@@ -1,0 +1,47 @@
+// Package bench measures processes of packages actors and supervisor against what they are built on and against what one
+// would write without them. It contains no code for others.
+//
+// Three worlds do the same work: ours (actors and supervisor, with their defaults), raw Proto.Actor (default props, its own
+// futures and its own one_for_one supervision, a silent logger), and plain goroutines with channels. The last is the floor:
+// it has no exit reasons, names, links or supervision worth the name, and shows what any of that costs at most.
+//
+// # How to run
+//
+//	go test ./test/bench -run '^$' -bench Side -benchtime 9x
+//
+// One iteration is one round: each world once, in an order that changes from round to round, each in a fresh system and
+// after a garbage collection. -benchtime says how many rounds; fewer than nine say little. -bench Side/call runs the rows
+// of one workload. The table comes at the end. Without -bench, go test does every workload once, small, and checks that
+// each world really did the work: that it was counted, answered, restarted and stopped as often as the others'.
+//
+// # How to read
+//
+// A figure of ours, raw or plain is the median of the rounds; ours/raw and ours/plain are ratios of these medians. By
+// rounds is the median of the ratios that the single rounds gave, with the lowest and the highest of them in brackets: if
+// it is far from ours/raw, or the brackets are wide, something else used the machine. Whether a ratio should be high or low
+// depends on the unit: a rate should be high, a duration or a size low; the target says it once more.
+//
+// Ratios are what counts. A figure in nanoseconds belongs to one machine and one hour; two worlds that were measured in
+// turns on the same machine in the same minute had the same troubles.
+//
+// # What is measured
+//
+//   - cast: messages to one process that counts them, until it has counted all: from one goroutine, from four, and from
+//     another process. The channel of the plain world holds 1024; the mailboxes have no bound.
+//   - call: a call and its answer, one after the other, from a goroutine without a bound and with a bound of 5 s of its own
+//     for each call (a context with timeout; Proto.Actor's timeout of the future), and from another process.
+//   - spawn: a process is started and stopped, and is known to be dead before the next is started. "unseen" is the same
+//     without waiting: start, tell to end, and wait for all ends at the end.
+//   - crash: a child under one_for_one is made to panic; it is over when the next incarnation runs its first callback. The
+//     intensity is so high that it does not matter; the period is the default.
+//   - idle: the memory of processes that have handled their first message and rest: the growth of heap and stacks, after
+//     garbage collections, over the number of processes.
+//   - children: a one_for_one supervisor with 1 000 and with 100 000 children, per child: from nothing until the first
+//     callback of all of them is over, and from the order to stop until all are dead. "growth" is the larger's over the
+//     smaller's: 1 means linear.
+//
+// A rate is the work divided by the time for all of it. A p50 is the median of single operations. For those the clock is
+// read once per operation: an operation lasts from one reading to the next (crash: from the reading before the crash is
+// sent to the one in the first callback). So each sample holds the cost of one reading, a good part of a fast operation,
+// which would pull all ratios towards 1; it is measured before each round, by reading the clock in a loop, and taken off.
+package bench
