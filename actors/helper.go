@@ -16,7 +16,7 @@ func (c *Context) Go(fn func(ctx context.Context) any) {
 	defer p.mu.Unlock()
 	if p.Alive() {
 		p.helpers++
-		p.assist(ctx, fn)
+		go p.help(ctx, fn)
 	}
 }
 

@@ -45,22 +45,6 @@ func ids(list []supervisor.ChildInfo) (ids []string) {
 	return ids
 }
 
-// OTP: sup_start_normal. A supervisor obeys its parent's exit, and dies with that reason when its children are dead.
-func TestParentsExit(t *testing.T) {
-	sys := newSystem(t)
-	var r trace
-	parent := &actortest.Probe{Trap: true}
-	parentPID := parent.Start(t, sys)
-	var sup *actors.PID
-	actortest.Do(t, parentPID, func(c *actors.Context) (err error) {
-		sup, err = c.StartLink(supervisor.New(supervisor.Spec{Children: []supervisor.ChildSpec{r.probe("a"), r.probe("b")}}))
-		c.Exit(sup, actors.Shutdown)
-		return err
-	})
-	parent.Expect(t, actors.Exit{PID: sup, Reason: actors.Shutdown})
-	require.Equal(t, []string{"+a", "+b", "-b", "-a"}, r.take())
-}
-
 // Semantics 6: the first child that cannot be started ends the start; those before it are stopped, in reverse order, and
 // when the start returns all names are free.
 func TestFailedStart(t *testing.T) {
@@ -107,38 +91,6 @@ func TestFailedStartKills(t *testing.T) {
 		require.ErrorIs(t, err, errBoom)
 		require.Equal(t, 3*time.Second, time.Since(begin))
 		require.Nil(t, sys.Whereis("stubborn"))
-		close(leave)
-	})
-}
-
-// OTP: sup_stop_timeout, sup_stop_brutal_kill. A child that is stuck in a callback is dead, with reason killed, when its
-// time is over.
-func TestShutdownTimes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		sys := newSystem(t)
-		leave := make(chan struct{})
-		var specs []supervisor.ChildSpec
-		for id, how := range map[string]supervisor.Shutdown{
-			"default": 0, "long": supervisor.After(7 * time.Second), "brutal": supervisor.BrutalKill, "none": supervisor.After(0),
-		} {
-			specs = append(specs, with(probe(id), func(c *supervisor.ChildSpec) { c.Shutdown = how }))
-		}
-		sup := start(t, sys, supervisor.Spec{Children: append(specs, probe("good"))})
-		victims := map[string]*actors.PID{}
-		for _, spec := range specs {
-			victims[spec.ID] = sys.Whereis(spec.ID)
-			victims[spec.ID].Send(actortest.Func(func(*actors.Context) error { <-leave; return nil }))
-		}
-		synctest.Wait() // for all of them to be stuck
-		good := sys.Whereis("good")
-		begin := time.Now()
-		require.NoError(t, sup.Stop(t.Context(), actors.Shutdown))
-		require.Equal(t, 12*time.Second, time.Since(begin).Round(time.Millisecond), "5 s and 7 s, one after the other")
-		for _, pid := range victims {
-			require.ErrorIs(t, pid.Reason(), actors.Killed)
-		}
-		require.Equal(t, actors.Shutdown, good.Reason())
-		require.Equal(t, len(victims), sys.Lingering())
 		close(leave)
 	})
 }
@@ -247,17 +199,6 @@ func TestFaultyStartFunctions(t *testing.T) {
 	})
 	require.ErrorAs(t, err, new(*supervisor.StartError))
 	require.Empty(t, children(t, sup))
-}
-
-// OTP: already_started_outside_supervisor. The holder of the name can be got at.
-func TestNameTakenByAStranger(t *testing.T) {
-	sys := newSystem(t)
-	stranger := actortest.NewProbe().Start(t, sys, actors.WithName("a"))
-	sup := start(t, sys, supervisor.Spec{})
-	_, err := supervisor.StartChild(t.Context(), sup, probe("a"))
-	var taken *actors.AlreadyStartedError
-	require.ErrorAs(t, err, &taken)
-	require.Same(t, stranger, taken.PID)
 }
 
 // OTP: hanging_restart_loop. A child that cannot be restarted does not keep the supervisor from anything else.
