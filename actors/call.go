@@ -138,6 +138,20 @@ func (k *call) exchange(ctx context.Context, as kind, m any) (any, error) {
 			return nil, &WaitError{"call", to, from.reason}
 		}
 	}
+	v, err := k.await(ctx, callerDied)
+	if to.sys.resumer != nil {
+		if from != nil {
+			to.sys.resumed(from.id)
+		} else {
+			to.sys.resumed(waiterOf(ctx))
+		}
+	}
+	return v, err
+}
+
+// await waits for k's outcome.
+func (k *call) await(ctx context.Context, callerDied <-chan struct{}) (any, error) {
+	from, to := k.from, k.callee
 	var cause error
 	select {
 	case <-k.ready:

@@ -83,5 +83,6 @@
 // # Simulation
 //
 // Time comes from a [Clock] and goroutines from a [Dispatcher]; both can be injected. The package works inside a bubble of
-// testing/synctest. Package actortest has a clock to step by hand, a process that records, and the waiting that tests need.
+// testing/synctest. Package actortest has a clock to step by hand, a process that records, the waiting that tests need, and a
+// dispatcher that runs all processes one at a time in an order that a seed decides, so that what happened can happen again.
 package actors

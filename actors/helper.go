@@ -16,7 +16,7 @@ func (c *Context) Go(fn func(ctx context.Context) any) {
 	defer p.mu.Unlock()
 	if p.Alive() {
 		p.helpers++
-		go p.help(ctx, fn)
+		p.assist(ctx, fn)
 	}
 }
 

@@ -55,7 +55,7 @@ func (c *Context) Start(impl Process, opts ...StartOption) (*PID, error) {
 // StartLink is Start with a link that is there before the new process is, so that no death can be missed. This process
 // is the new one's parent. A start that fails is told by the error alone: no Exit arrives and this process does not die.
 func (c *Context) StartLink(impl Process, opts ...StartOption) (*PID, error) {
-	return c.self.sys.start(c.self.lifetime(), c.self, nil, impl, opts)
+	return c.self.sys.start(c.Ctx(), c.self, nil, impl, opts)
 }
 
 // StartMonitor is Start with a monitor that is there before the new process is, so that no death can be missed: once it
@@ -73,7 +73,7 @@ func (c *Context) StartMonitor(impl Process, opts ...StartOption) (*PID, Ref, er
 
 // start starts a process that is not linked to this one.
 func (c *Context) start(m *monitor, impl Process, opts []StartOption) (*PID, error) {
-	pid, err := c.self.sys.start(c.self.lifetime(), nil, m, impl, opts)
+	pid, err := c.self.sys.start(c.Ctx(), nil, m, impl, opts)
 	if err == nil && !c.self.Alive() {
 		// The start and the death were decided at the same moment.
 		pid.Kill()
@@ -123,6 +123,9 @@ func (s *System) start(ctx context.Context, parent *PID, m *monitor, impl Proces
 		if err = <-decided; err == Killed {
 			err = &WaitError{"start", p, context.Cause(ctx)}
 		}
+	}
+	if s.resumer != nil {
+		s.resumed(waiterOf(ctx))
 	}
 	switch {
 	case err == nil:

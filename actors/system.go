@@ -40,6 +40,7 @@ type System struct {
 	engine     *actor.ActorSystem
 	mailbox    actor.MailboxProducer
 	dispatcher Dispatcher
+	resumer    Resumer // the dispatcher, if it is one
 	clock      Clock
 	log        *slog.Logger
 
@@ -76,6 +77,7 @@ func NewSystem(o Options) *System {
 	if s.dispatcher == nil {
 		s.dispatcher = actor.NewDefaultDispatcher(defaultThroughput)
 	}
+	s.resumer, _ = s.dispatcher.(Resumer)
 	// What Proto.Actor logs by itself tells a user of this package nothing.
 	silent := slog.New(slog.DiscardHandler)
 	s.engine = actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return silent }))

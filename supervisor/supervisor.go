@@ -257,6 +257,7 @@ func (s *supervisor) bury(c *actors.Context, pid *actors.PID) {
 
 // stopAndWait is stop and the wait for it, for Init.
 func stopAndWait(c *actors.Context, pid *actors.PID, how Shutdown) {
+	defer c.Resumed()
 	if how != BrutalKill {
 		c.Exit(pid, actors.Shutdown)
 		var over chan struct{}
