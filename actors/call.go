@@ -16,7 +16,7 @@ type call struct {
 	value        any
 	err          error
 	ready        chan struct{} // of a Call
-	request      *request      // of a Request, in place of ready; from is not nil then
+	request      *request      // of a Request or SendRequest, in place of ready
 }
 
 func newCall(from, callee *PID, msg any) *call {
@@ -29,10 +29,13 @@ func (k *call) settle(v any, err error) bool {
 		return false
 	}
 	k.value, k.err = v, err
-	if k.request != nil {
-		k.from.post(ours, k.request)
-	} else {
+	switch {
+	case k.request == nil:
 		k.ready <- struct{}{} // has room: there is one outcome
+	case k.request.pending != nil:
+		k.request.pending.arrive()
+	default:
+		k.from.post(ours, k.request)
 	}
 	return true
 }

@@ -15,6 +15,16 @@ var (
 	ErrUnexpectedCall error = &sentinel{"unexpected call"}
 	// ErrSystemClosed is returned by a start in a system that was closed.
 	ErrSystemClosed error = &sentinel{"actor system is closed"}
+	// ErrNoState is returned by [Replace] if the function returned nil.
+	ErrNoState error = &sentinel{"no value to put in place"}
+	// ErrStatusHidden is in a [Status] and in the crash report of a process whose FormatStatus did not return.
+	ErrStatusHidden error = &sentinel{"FormatStatus crashed"}
+	// ErrAbandoned is the outcome of a [Pending] that was abandoned before it had one.
+	ErrAbandoned error = &sentinel{"request abandoned"}
+	// ErrInCollection is returned by [Collection.Add] for a request that was added to a collection before.
+	ErrInCollection error = &sentinel{"request is in a collection already"}
+	// ErrNoRequests is returned by a collection that has nothing to wait for.
+	ErrNoRequests error = &sentinel{"no requests in the collection"}
 	// ErrGoexit is the exit reason of a process in which a callback, or a function started by [Context.Go], called
 	// runtime.Goexit (testing's FailNow does).
 	ErrGoexit error = &sentinel{"runtime.Goexit in a process"}
@@ -28,17 +38,23 @@ type AlreadyStartedError struct {
 
 func (e *AlreadyStartedError) Error() string { return fmt.Sprintf("name %q is taken", e.Name) }
 
-// WaitError is returned by a call, a stop or a start that was given up, because its context ended or its caller died, and
-// stands in the [Response] of a request that timed out.
+// WaitError is returned by a call, a stop, a start or a wait that was given up, because its context ended or its caller
+// died, and stands in the [Response] of a request that timed out.
 type WaitError struct {
-	// Op is "call" or "start".
-	Op  string
+	// Op is "call", "start", or "requests" if a Collection was waited for.
+	Op string
+	// PID is the process that was waited for; nil for a Collection.
 	PID *PID
 	// Err is the cause of the context's end (context.DeadlineExceeded for a request) or the caller's exit reason.
 	Err error
 }
 
-func (e *WaitError) Error() string { return fmt.Sprintf("%s of %v: %v", e.Op, e.PID, e.Err) }
+func (e *WaitError) Error() string {
+	if e.Op == "requests" {
+		return fmt.Sprintf("wait for requests: %v", e.Err)
+	}
+	return fmt.Sprintf("%s of %v: %v", e.Op, e.PID, e.Err)
+}
 
 // Unwrap returns Err.
 func (e *WaitError) Unwrap() error { return e.Err }

@@ -2,7 +2,6 @@ package actors_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime"
 	"sync"
@@ -54,8 +53,8 @@ func (p *callbacks) Terminate(_ *actors.Context, reason error) {
 	_ = run(p.terminate)
 }
 
-// OTP: crash, undef_in_terminate, semantics 5 and 6. Every way of ending in every callback gives the reason to monitors,
-// links, callers and Terminate; Init is in TestFailedStartLeavesNoTrace.
+// OTP's semantics 5 and 6. Every way of ending in every callback gives the reason to monitors,
+// links, callers and Terminate; Init is in TestOTP_loop_start_fail.
 func TestEndsOfCallbacks(t *testing.T) {
 	ends := map[string]struct {
 		do    func() error
@@ -105,41 +104,6 @@ func TestEndsOfCallbacks(t *testing.T) {
 	}
 }
 
-// OTP semantics 8: an end of Terminate itself replaces the reason.
-func TestEndsOfTerminate(t *testing.T) {
-	for name, f := range map[string]struct {
-		do   func() error
-		want error
-	}{
-		"returns": {func() error { return nil }, errBoom},
-		"panic":   {func() error { panic(errors.ErrUnsupported) }, errors.ErrUnsupported},
-		"goexit":  {func() error { runtime.Goexit(); return nil }, actors.ErrGoexit},
-	} {
-		t.Run(name, func(t *testing.T) {
-			for _, first := range []func() error{
-				func() error { return errBoom },
-				func() error { panic(errBoom) },
-				func() error { runtime.Goexit(); return nil },
-			} {
-				sys := newSystem(t)
-				p := &callbacks{told: make(chan error, 1), info: first, terminate: f.do}
-				pid, err := sys.Start(t.Context(), p, actors.WithName("x"))
-				require.NoError(t, err)
-				pid.Send("x")
-				actortest.AwaitDeath(t, pid)
-				told := <-p.told
-				if name == "returns" {
-					require.Equal(t, told, pid.Reason())
-				} else {
-					require.ErrorIs(t, pid.Reason(), f.want)
-				}
-				require.Nil(t, sys.Whereis("x"))
-				require.Zero(t, sys.Lingering())
-			}
-		})
-	}
-}
-
 // While Terminate runs the process is alive: it has its name and can send.
 func TestTerminateRunsInALivingProcess(t *testing.T) {
 	sys := newSystem(t)
@@ -154,24 +118,7 @@ func TestTerminateRunsInALivingProcess(t *testing.T) {
 	other.Await(t, "last words")
 }
 
-// OTP: stop1, stop2.
-func TestStop(t *testing.T) {
-	sys := newSystem(t)
-	for _, reason := range []error{nil, actors.Shutdown, errBoom, actors.ShutdownWith(errBoom)} {
-		probe, pid := start(t, sys, false)
-		pid.Send("before")
-		require.NoError(t, pid.Stop(t.Context(), reason))
-		want := reason
-		if want == nil {
-			want = actors.Normal
-		}
-		require.Equal(t, want, pid.Reason())
-		probe.Expect(t, "before", actortest.Terminated{Reason: want})
-		require.ErrorIs(t, pid.Stop(t.Context(), reason), actors.NoProcess)
-	}
-}
-
-// OTP: stop3, and a stop whose process dies of something else or does not end.
+// A stop whose process dies of something else or does not end.
 func TestStopThatFails(t *testing.T) {
 	sys := newSystem(t)
 	probe := &actortest.Probe{OnTerminate: func(*actors.Context, error) { panic(errBoom) }}

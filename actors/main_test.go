@@ -1,7 +1,11 @@
 package actors_test
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -76,3 +80,29 @@ func (s *stopping) HandleCall(c *actors.Context, from actors.From, msg any) erro
 }
 
 func (s *stopping) Terminate(*actors.Context, error) { s.terminate() }
+
+// logging returns a system that logs, and what it has logged by now, in lines.
+func logging(t testing.TB) (lines func() []string, sys *actors.System) {
+	t.Helper()
+	out := &lockedBuffer{}
+	sys = actortest.NewSystem(t, actors.Options{Logger: slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	return out.lines, sys
+}
+
+// lockedBuffer can be read while others write.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) lines() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return strings.FieldsFunc(b.b.String(), func(r rune) bool { return r == '\n' })
+}

@@ -1,12 +1,9 @@
 package actors
 
-import (
-	"errors"
-	"runtime"
-)
+import "runtime"
 
 // This package's own messages are boot, *stopOrder, *monitor (its Down), *exitSignal, *timer, *request (its
-// Response) and helperCrash.
+// Response), *debugRequest and helperCrash.
 
 // boot is the first message of every process.
 type boot struct{}
@@ -27,22 +24,28 @@ func (i *invoker) InvokeUserMessage(any) {
 		return
 	}
 	var reason error
+	var inHand *item // what a crash report is to say
 	returned := false
 	defer func() {
 		if !returned {
 			reason = crash(recover())
 		}
 		if reason != nil {
-			p.end(reason)
+			p.end(reason, inHand)
 		} else {
 			p.leave()
 		}
 	}()
 	c := &p.context
 	throughput := p.sys.dispatcher.Throughput()
-	for batch := p.inbox.take(nil); len(batch) > 0 && reason == nil; batch = p.inbox.take(batch) {
-		for n := 0; n < len(batch) && reason == nil && p.Alive(); n++ {
-			switch it := &batch[n]; it.kind {
+	for batch := p.inbox.take(nil); len(batch) > 0; batch = p.inbox.take(batch) {
+		for n := 0; n < len(batch) && p.Alive(); n++ {
+			it := &batch[n]
+			inHand = it
+			if it.kind != ours {
+				c.interrupt()
+			}
+			switch it.kind {
 			case plain:
 				reason = p.impl.HandleInfo(c, it.msg)
 			case casted:
@@ -56,11 +59,18 @@ func (i *invoker) InvokeUserMessage(any) {
 			if c.later != nil && reason == nil {
 				reason = p.handleLater()
 			}
+			if reason != nil {
+				returned = true
+				return
+			}
 			if throughput--; throughput <= 0 {
 				throughput = p.sys.dispatcher.Throughput()
 				runtime.Gosched()
 			}
 		}
+	}
+	if c.later != nil {
+		c.later.idle.arm(c)
 	}
 	returned = true
 }
@@ -72,29 +82,35 @@ func (p *PID) handleOurs(m any) error {
 		if m.dropped {
 			return nil
 		}
-		return p.impl.HandleInfo(c, Down{Ref: Ref{m}, PID: m.target, Reason: m.reason})
 	case *exitSignal:
 		if m.from != nil && m.from == p.parent {
 			return p.told(m.reason)
 		}
-		return p.impl.HandleInfo(c, Exit{PID: m.from, Reason: m.reason})
 	case *timer:
 		if !m.claim() {
 			return nil
 		}
-		return p.impl.HandleInfo(c, m.msg)
-	case *request:
-		return p.impl.HandleInfo(c, Response{Tag: m.tag, Value: m.value, Err: m.err})
 	case *stopOrder:
 		return p.told(m.reason)
+	case *debugRequest:
+		p.handleDebug(m)
+		return nil
 	case helperCrash:
 		return m.reason
 	case boot:
 		return p.boot()
-	default:
-		return nil
 	}
+	c.interrupt()
+	return p.impl.HandleInfo(c, m.(informing).info())
 }
+
+// informing is one of this package's own messages that HandleInfo gets in another form.
+type informing interface{ info() any }
+
+func (m *monitor) info() any    { return Down{Ref: Ref{m}, PID: m.target, Reason: m.reason} }
+func (s *exitSignal) info() any { return Exit{PID: s.from, Reason: s.reason} }
+func (t *timer) info() any      { return t.msg }
+func (r *request) info() any    { return Response{Tag: r.tag, Value: r.value, Err: r.err} }
 
 // boot runs Init and decides the start, unless somebody killed the process meanwhile.
 func (p *PID) boot() error {
@@ -108,13 +124,15 @@ func (p *PID) boot() error {
 // told ends the process because its parent, or Stop, wants it to.
 func (p *PID) told(reason error) error {
 	if d, ok := p.impl.(Drainer); ok {
+		p.context.interrupt()
 		return d.HandleStop(&p.context, reason)
 	}
 	return reason
 }
 
 // end runs Terminate, if the process got as far as to need it and is not dead, sends the last replies, and exits.
-func (p *PID) end(reason error) {
+// The message in hand is nil if the crash was in none.
+func (p *PID) end(reason error, inHand *item) {
 	returned := false
 	defer func() {
 		if !returned {
@@ -124,26 +142,12 @@ func (p *PID) end(reason error) {
 		defer p.exit(reason)
 		defer p.leave()
 		defer p.replyLast()
-		p.report(reason)
+		p.report(reason, inHand)
 	}()
 	if p.context.started && p.Alive() {
 		p.impl.Terminate(&p.context, reason)
 	}
 	returned = true
-}
-
-// report logs a crash. A start that fails is told to the starter, so of those only panics are logged.
-func (p *PID) report(reason error) {
-	if IsNormal(reason) || !p.Alive() {
-		return
-	}
-	var panicked *PanicError
-	switch {
-	case errors.As(reason, &panicked):
-		p.sys.log.Warn("process_crashed", "part", "process", "process", p, "err", reason, "stack", panicked.Stack())
-	case p.context.started:
-		p.sys.log.Info("process_crashed", "part", "process", "process", p, "err", reason)
-	}
 }
 
 // enter marks callbacks as running; false means that the process is dead and must not run one.

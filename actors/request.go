@@ -5,12 +5,13 @@ import (
 	"time"
 )
 
-// request is a call whose outcome is a message.
+// request is a call for which its owner does not wait: the outcome is a message, or in a Pending.
 type request struct {
 	call
+	atOwner node[owned]
+	pending *Pending // or nil, and then these are used
 	tag     any
 	timer   Stopper // guarded by the owner's lock until it is set
-	atOwner node[owned]
 }
 
 // Request calls pid without waiting: exactly one [Response] with the tag arrives in HandleInfo, with the answer, with the
@@ -45,11 +46,16 @@ func (r *request) expire() {
 // release gives back what r holds at its owner, after the outcome.
 func (r *request) release() {
 	p := r.from
+	if p == nil {
+		return
+	}
 	p.mu.Lock()
 	p.owned.remove(&r.atOwner)
 	timer := r.timer
 	p.mu.Unlock()
-	timer.Stop()
+	if timer != nil {
+		timer.Stop()
+	}
 }
 
 // abandon is the owner's death.

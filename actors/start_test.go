@@ -64,64 +64,6 @@ func isPanicIn(file string) func(*testing.T, error) {
 	}
 }
 
-// OTP: loop_start_fail, otp_7669. The name is free when the start returns, five times in a row.
-func TestFailedStartLeavesNoTrace(t *testing.T) {
-	for name, f := range failures {
-		t.Run(name, func(t *testing.T) {
-			sys := newSystem(t)
-			for range 5 {
-				probe := &actortest.Probe{OnInit: f.init}
-				pid, err := sys.Start(t.Context(), probe, actors.WithName("x"), actors.WithInitTimeout(initLimit(name)))
-				require.Nil(t, pid)
-				f.check(t, err)
-				require.Nil(t, sys.Whereis("x"))
-				require.Empty(t, sys.Processes())
-				require.Empty(t, probe.Received(), "Terminate must not run")
-			}
-			actortest.Eventually(t, func() bool { return sys.Lingering() == 0 })
-		})
-	}
-}
-
-func TestFailedStartLinkSendsNoExit(t *testing.T) {
-	for name, f := range failures {
-		t.Run(name, func(t *testing.T) {
-			sys := newSystem(t)
-			for _, trap := range []bool{true, false} {
-				parent, pid := start(t, sys, trap)
-				var err error
-				actortest.Do(t, pid, func(c *actors.Context) error {
-					_, err = c.StartLink(&actortest.Probe{OnInit: f.init}, actors.WithInitTimeout(initLimit(name)))
-					return nil
-				})
-				f.check(t, err)
-				settle(t, pid)
-				require.Empty(t, parent.Received())
-				require.True(t, pid.Alive())
-			}
-		})
-	}
-}
-
-// A start that failed is told by its error alone, a process that was started by exactly one Down.
-func TestFailedStartMonitorSendsNoDown(t *testing.T) {
-	for name, f := range failures {
-		t.Run(name, func(t *testing.T) {
-			sys := newSystem(t)
-			starter, pid := start(t, sys, true)
-			actortest.Do(t, pid, func(c *actors.Context) error {
-				child, ref, err := c.StartMonitor(&actortest.Probe{OnInit: f.init}, actors.WithInitTimeout(initLimit(name)))
-				f.check(t, err)
-				assert.Nil(t, child)
-				assert.Zero(t, ref)
-				return nil
-			})
-			settle(t, pid)
-			require.Empty(t, starter.Received())
-		})
-	}
-}
-
 func TestStartMonitor(t *testing.T) {
 	sys := newSystem(t)
 	starter, pid := start(t, sys, false)

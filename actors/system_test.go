@@ -198,7 +198,7 @@ func TestCrashesAreLogged(t *testing.T) {
 
 	_, pid := start(t, sys, false, actors.WithName("x"))
 	actortest.Crash(t, pid, errBoom)
-	require.Contains(t, out.String(), "level=INFO msg=process_crashed part=process process=x err=boom\n")
+	require.Contains(t, out.String(), "level=INFO msg=process_crashed part=process process=x err=boom type=actortest.Func\n")
 	out.Reset()
 	_, pid = start(t, sys, false)
 	pid.Send(actortest.Func(func(*actors.Context) error { panic("x") }))
