@@ -91,7 +91,7 @@ func TestNewFunc(t *testing.T) {
 		}, actors.WithName("sub")),
 	}})
 	sub := sys.Whereis("sub")
-	sub.Kill()
+	require.NoError(t, sub.Stop(t.Context(), actors.Normal)) // in order, so that the name of its child is free again
 	next(t, "sub", sub)
 	actortest.Eventually(t, func() bool { return sys.Whereis("a").Alive() })
 	require.NoError(t, top.Stop(t.Context(), actors.Shutdown))
