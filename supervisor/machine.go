@@ -118,13 +118,14 @@ func newMachine(spec Spec) *machine {
 // step handles one event and returns what is to be done.
 func (m *machine) step(ev event, now time.Time) []action {
 	m.now = now
-	m.actions = nil // not reused: it would hold on to children that are gone
 	if m.over {
 		return nil
 	}
 	m.handle(ev)
 	m.advance()
-	return m.actions
+	actions := m.actions
+	m.actions = nil // not kept: it would hold on to children that are gone, and to what callers have sent
+	return actions
 }
 
 // boot makes the first start of all children the job in hand.
