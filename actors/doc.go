@@ -59,7 +59,8 @@
 //   - Messages and signals from one process to another arrive in the order in which they were sent. In particular, what a
 //     process sent before it died comes before its Down and its Exit.
 //   - A process exits exactly once. In this order: it is dead; its name is free; its context has ended; its monitors and
-//     callers are told; its links are told. So a new process of the same name can be started by whoever hears of the death.
+//     callers are told; its links are told, first those that it has started. So a new process of the same name can be started
+//     by whoever hears of the death.
 //   - A monitor is exactly one Down, whether it is set before, during or after the death; after the death the reason is
 //     NoProcess. A call is exactly one outcome; an answer that comes after it is dropped and never taken for another's.
 //   - A start that fails leaves nothing: no name, no link, no message.

@@ -8,7 +8,7 @@ import "reflect"
 //  2. its name is free
 //  3. its context is cancelled
 //  4. its monitors and callers are told
-//  5. its links are told; those that die of it follow, each in the same order
+//  5. its links are told, first those that it has started; those that die of it follow, each in the same order
 //  6. it leaves the registry
 func (p *PID) exit(reason error) {
 	p.mu.Lock()
@@ -72,7 +72,17 @@ func (p *PID) rest(last *PID) *PID {
 	for w, ok := next(p, &p.watchers); ok; w, ok = next(p, &p.watchers) {
 		w.down(p, p.reason)
 	}
+	// Those that p has started are told first: a supervisor that starts p again finds them dead, and their names free.
+	var room [4]*link
+	others := room[:0]
 	for k, ok := next(p, &p.links); ok; k, ok = next(p, &p.links) {
+		if k.peer(p).parent != p {
+			others = append(others, k)
+		} else if k.snap(p, false) {
+			last.nextDead, last = k.peer(p), k.peer(p)
+		}
+	}
+	for _, k := range others {
 		peer := k.peer(p)
 		// A start that failed tells its caller so; the starter is not sent an exit signal on top of it.
 		if k.snap(p, unstarted && peer == p.parent) {

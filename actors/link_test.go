@@ -33,6 +33,29 @@ func TestLinksDieTogether(t *testing.T) {
 	}
 }
 
+// Who dies tells those that it has started before its own parent, whichever was linked first. A supervisor that starts it
+// again would else meet them alive, with their names. Here all of them die of it, in the order in which they are told.
+func TestChildrenHearBeforeTheParent(t *testing.T) {
+	sys := newSystem(t)
+	_, top := start(t, sys, false)
+	var middle, below *actors.PID
+	actortest.Do(t, top, func(c *actors.Context) (err error) {
+		middle, err = c.StartLink(actortest.NewProbe())
+		return err
+	})
+	actortest.Do(t, middle, func(c *actors.Context) (err error) {
+		below, err = c.StartLink(actortest.NewProbe())
+		return err
+	})
+	observer, by := start(t, sys, false)
+	down := func(pid *actors.PID) actors.Down {
+		return actors.Down{Ref: monitor(t, by, pid), PID: pid, Reason: actors.Killed}
+	}
+	lastly, first, then := down(top), down(middle), down(below)
+	middle.Kill()
+	observer.Expect(t, first, then, lastly)
+}
+
 func TestNormalExitDoesNotKillLinks(t *testing.T) {
 	sys := newSystem(t)
 	_, a := start(t, sys, false)
