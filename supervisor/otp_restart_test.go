@@ -207,6 +207,21 @@ func TestOTP_do_not_save_start_parameters_for_temporary_children(t *testing.T) {
 			})
 		}
 	}
+	for _, restart := range []supervisor.Restart{supervisor.Permanent, supervisor.Transient, supervisor.Temporary} {
+		t.Run("simple_one_for_one "+restart.String(), func(t *testing.T) {
+			sup := start(t, newSystem(t), simple(restart, 2, startLoad))
+			for range 10 {
+				_, arg := addLoad(t, sup)
+				if restart == supervisor.Temporary {
+					awaitCollection(t, arg)
+					continue
+				}
+				workers.RequireCounts(t, sup, 1, len(running(t, sup)), 0, len(running(t, sup)))
+				runtime.GC()
+				require.NotNil(t, arg.Value(), "it is needed for a restart")
+			}
+		})
+	}
 }
 
 // load is what a start function holds and its process does not.

@@ -1,6 +1,13 @@
 package supervisor_test
 
 import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -76,6 +83,7 @@ func TestOTP_tree(t *testing.T) {
 
 		end(t, sup2, "child3", workers.Abnormal)
 		requireGaveUp(t, sup2, "child3", workers.ErrStart)
+		require.EqualError(t, sup2.Reason(), `shutdown: supervisor "supchild2" gave up on child "child3": start failed`)
 		require.True(t, actors.IsNormal(sup2.Reason()))
 		require.Equal(t, actors.Shutdown, sup1.Reason())
 		require.Equal(t, []string{"supchild3 running", "supchild2 running", "supchild1 running"}, listed(t, top))
@@ -89,6 +97,7 @@ func TestOTP_tree(t *testing.T) {
 		require.Equal(t, "supervisor", tree.Children[0].Kind)
 		require.Equal(t, 1, tree.Children[1].Restarts)
 		require.ErrorIs(t, tree.Children[1].LastExit, workers.ErrStart)
+		require.WithinDuration(t, time.Now(), tree.Since, time.Second)
 		require.NoError(t, top.Stop(t.Context(), actors.Shutdown))
 		require.Empty(t, sys.Processes())
 		_, err = supervisor.Tree(t.Context(), top)
@@ -235,4 +244,57 @@ func TestOTP_simple_global_supervisor(t *testing.T) {
 			})
 		})
 	}
+}
+
+// OTP's format_log_1 and format_log_2 check the text of its reports, which do not exist here: the handler of the log makes
+// the text. What a handler and its reader can rely on is fixed here: the message of each kind of event, its level and its
+// attributes.
+func TestLogAttributes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		sys := newSystem(t)
+		spec := often(supervisor.OneForOne, 2,
+			named("needed", workers.Worker{Outcome: workers.Sequence(nil, workers.ErrStart, nil)}),
+			named("not needed", workers.Worker{Outcome: workers.Ignore}),
+			of(supervisor.Transient, significant(worker("significant"))),
+		)
+		spec.AutoShutdown = supervisor.AnySignificant
+		spec.Log = slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		sup := start(t, sys, spec)
+		end(t, sup, "needed", workers.Abnormal)
+		end(t, sup, "significant", workers.Normal)
+		require.False(t, sup.Alive())
+		sup = start(t, sys, spec)
+		end(t, sup, "needed", workers.Abnormal)
+		end(t, sup, "needed", workers.Abnormal)
+		end(t, sup, "needed", workers.Abnormal)
+		require.False(t, sup.Alive())
+
+		const always, why = "child,incarnation,level,msg,part,supervisor,time", "child,err,incarnation,level,msg,part,supervisor,time"
+		want := map[string]string{
+			"DEBUG child_started":     always,
+			"INFO child_restarted":    always,
+			"DEBUG child_ignored":     always,
+			"INFO child_start_failed": why,
+			"INFO child_exited":       why, // it has crashed
+			"DEBUG child_exited":      why, // it has not
+			"DEBUG child_restarting":  why,
+			"INFO auto_shutdown":      why,
+			"WARN supervisor_gave_up": why,
+		}
+		got := map[string]string{}
+		for line := range strings.Lines(log.String()) {
+			var attrs map[string]any
+			require.NoError(t, json.Unmarshal([]byte(line), &attrs))
+			require.Equal(t, "supervisor", attrs["part"])
+			require.Equal(t, "sup", attrs["supervisor"])
+			what := fmt.Sprint(attrs["level"], " ", attrs["msg"])
+			names := strings.Join(slices.Sorted(maps.Keys(attrs)), ",")
+			if seen, ok := got[what]; ok {
+				require.Equal(t, seen, names, what)
+			}
+			got[what] = names
+		}
+		require.Equal(t, want, got)
+	})
 }

@@ -14,10 +14,11 @@ import (
 )
 
 // Restarts that are older than the period do not count: with one restart allowed per second, a child may crash again and
-// again every 2.1 s. The intensity holds nevertheless, which OTP's case does not look at.
+// again every 2.1 s, by the clock of the system. The intensity holds nevertheless, which OTP's case does not look at.
 func TestOTP_multiple_restarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		sys := newSystem(t)
+		clock := actortest.NewClock(time.Unix(0, 0))
+		sys := actortest.NewSystem(t, actors.Options{Clock: clock})
 		sup := start(t, sys, supervisor.Spec{Intensity: 1, Period: time.Second})
 		child := worker("child1")
 		child.Shutdown = supervisor.BrutalKill
@@ -25,7 +26,7 @@ func TestOTP_multiple_restarts(t *testing.T) {
 		for i := range 4 {
 			end(t, sup, "child1", workers.Abnormal)
 			require.Equal(t, i+1, children(t, sup)["child1"].Restarts)
-			time.Sleep(2100 * time.Millisecond)
+			clock.Advance(2100 * time.Millisecond)
 		}
 		require.NoError(t, supervisor.TerminateChild(t.Context(), sup, "child1"))
 		require.NoError(t, supervisor.DeleteChild(t.Context(), sup, "child1"))
@@ -33,7 +34,7 @@ func TestOTP_multiple_restarts(t *testing.T) {
 
 		add(t, sup, child)
 		end(t, sup, "child1", workers.Abnormal)
-		time.Sleep(999 * time.Millisecond)
+		clock.Advance(time.Second) // the edge still counts
 		end(t, sup, "child1", workers.Abnormal)
 		requireGaveUp(t, sup, "child1", workers.ErrDied)
 	})

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-	"weak"
 
 	"github.com/stretchr/testify/require"
 
@@ -16,54 +15,6 @@ import (
 	"github.com/shearpin/shearpin/actors/actortest"
 	"github.com/shearpin/shearpin/supervisor"
 )
-
-// OTP: tree. A crash stays below its supervisor as long as that can cope; then the next one takes over, from the specs.
-func TestTree(t *testing.T) {
-	sys := newSystem(t)
-	left := supervisor.Spec{Name: "left", Children: []supervisor.ChildSpec{probe("l1")}}
-	right := supervisor.Spec{Name: "right", Children: []supervisor.ChildSpec{probe("r1"), probe("r2")}}
-	top := start(t, sys, supervisor.Spec{Name: "top", Strategy: supervisor.OneForAll, Children: []supervisor.ChildSpec{
-		supervisor.Sub("left", left, actors.WithName("left")),
-		supervisor.Sub("right", right, actors.WithName("right")),
-		with(probe("t"), func(c *supervisor.ChildSpec) { c.Restart = supervisor.Transient }),
-	}})
-	_, err := supervisor.StartChild(t.Context(), sys.Whereis("left"), probe("dynamic"))
-	require.NoError(t, err)
-	require.NoError(t, supervisor.TerminateChild(t.Context(), top, "t"))
-	require.Nil(t, sys.Whereis("t"))
-
-	l1, r1, r2 := sys.Whereis("l1"), sys.Whereis("r1"), sys.Whereis("r2")
-	second := next(t, "r1", crash(t, sys, "r1"))
-	require.NotSame(t, r1, second)
-	require.Same(t, r2, sys.Whereis("r2"))
-	require.Same(t, l1, sys.Whereis("l1"))
-
-	right1 := sys.Whereis("right")
-	crash(t, sys, "r1") // the second in 5 s
-	actortest.AwaitDeath(t, right1)
-	var gaveUp *supervisor.GaveUpError
-	require.ErrorAs(t, right1.Reason(), &gaveUp)
-	require.Equal(t, supervisor.GaveUpError{Supervisor: "right", ID: "r1", Err: errBoom}, *gaveUp)
-	require.True(t, actors.IsNormal(right1.Reason()))
-	next(t, "t", top) // by the group restart, though it had been stopped by request
-	require.NotSame(t, l1, sys.Whereis("l1"))
-	require.NotSame(t, r2, sys.Whereis("r2"))
-	require.Nil(t, sys.Whereis("dynamic"))
-	counts, err := supervisor.CountChildren(t.Context(), top)
-	require.NoError(t, err)
-	require.Equal(t, supervisor.Counts{Specs: 3, Active: 3, Supervisors: 2, Workers: 1}, counts)
-
-	tree, err := supervisor.Tree(t.Context(), top)
-	require.NoError(t, err)
-	require.Equal(t, "top(left/2(l1/1) right/2(r1/1 r2/1) t/2)", outline(tree))
-	require.Equal(t, "supervisor", tree.Children[0].Kind)
-	require.Equal(t, 1, tree.Children[1].Restarts)
-	require.ErrorIs(t, tree.Children[1].LastExit, errBoom)
-	require.WithinDuration(t, time.Now(), tree.Since, time.Minute)
-	require.NoError(t, top.Stop(t.Context(), actors.Shutdown))
-	_, err = supervisor.Tree(t.Context(), top)
-	require.ErrorIs(t, err, actors.NoProcess)
-}
 
 func outline(n supervisor.Node) string {
 	s := n.ID
@@ -104,7 +55,7 @@ func TestTreeWithoutAnswer(t *testing.T) {
 	})
 }
 
-// OTP: one_for_one_escalation and semantics 1. Who gives up exits with shutdown: a transient supervisor is then not
+// Semantics 1: who gives up exits with shutdown: a transient supervisor is then not
 // restarted, a permanent one is.
 func TestEscalation(t *testing.T) {
 	sys := newSystem(t)
@@ -121,55 +72,6 @@ func TestEscalation(t *testing.T) {
 	next(t, "p", crash(t, sys, "p"))
 	require.Equal(t, 2, children(t, top)["permanent"].Incarnation)
 	require.True(t, top.Alive())
-}
-
-// OTP: multiple_restarts, in virtual time.
-func TestIntensityWindow(t *testing.T) {
-	clock := actortest.NewClock(time.Unix(0, 0))
-	sys := actortest.NewSystem(t, actors.Options{Clock: clock})
-	sup := start(t, sys, supervisor.Spec{Intensity: 1, Period: time.Second, Children: []supervisor.ChildSpec{probe("a")}})
-	for range 4 {
-		next(t, "a", crash(t, sys, "a"))
-		clock.Advance(2100 * time.Millisecond)
-	}
-	next(t, "a", crash(t, sys, "a"))
-	crash(t, sys, "a")
-	requireReason(t, sup, actors.Shutdown)
-}
-
-// OTP: do_not_save_start_parameters_for_temporary_children. What a temporary child was started with goes with it.
-func TestTemporaryChildrenLeaveNothing(t *testing.T) {
-	sys := newSystem(t)
-	sup, first, second := startHeavy(t, sys)
-	sys.Whereis("first").Kill()
-	sys.Whereis("second").Kill()
-	actortest.Eventually(t, func() bool { return len(children(t, sup)) == 0 })
-	actortest.Eventually(t, func() bool {
-		runtime.GC()
-		return first.Value() == nil && second.Value() == nil
-	})
-	require.True(t, sup.Alive())
-}
-
-// startHeavy starts a supervisor with one heavy child from its spec and one added later, and forgets how they are started.
-func startHeavy(t *testing.T, sys *actors.System) (sup *actors.PID, first, second weak.Pointer[[1 << 16]byte]) {
-	t.Helper()
-	initial, first := heavy("first")
-	added, second := heavy("second")
-	sup = start(t, sys, supervisor.Spec{Children: []supervisor.ChildSpec{initial}})
-	_, err := supervisor.StartChild(t.Context(), sup, added)
-	require.NoError(t, err)
-	return sup, first, second
-}
-
-// heavy describes a temporary child whose start function holds memory.
-func heavy(id string) (supervisor.ChildSpec, weak.Pointer[[1 << 16]byte]) {
-	load := new([1 << 16]byte)
-	spec := supervisor.ChildSpec{ID: id, Restart: supervisor.Temporary, Start: func(c *actors.Context) (*actors.PID, error) {
-		load[0]++
-		return c.StartLink(struct{ actors.Base }{}, actors.WithName(id))
-	}}
-	return spec, weak.Make(load)
 }
 
 // A named child is brought down in every way, thousands of times: each death is one restart, each incarnation has the
