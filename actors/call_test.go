@@ -2,11 +2,8 @@ package actors_test
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -70,7 +67,7 @@ func TestCall(t *testing.T) {
 	require.NoError(t, none)
 }
 
-// OTP: crash, semantics 2. A call fails with exactly the reason of the callee's death.
+// OTP's semantics 2. A call fails with exactly the reason of the callee's death.
 func TestCallFailsWithTheExitReason(t *testing.T) {
 	sys := newSystem(t)
 	for _, reason := range []error{actors.Normal, actors.Shutdown, actors.ShutdownWith(errBoom), errBoom, actors.Killed} {
@@ -98,49 +95,6 @@ func TestQueuedCallsFailAtOnce(t *testing.T) {
 	actortest.Eventually(t, func() bool { return pid.MailboxLen() == callers+1 })
 	release()
 	wg.Wait()
-}
-
-// OTP: call, deferred reply by another process.
-func TestDeferredReply(t *testing.T) {
-	sys := newSystem(t)
-	_, helper := start(t, sys, false)
-	pid := startAnswering(t, sys, func(c *actors.Context, from actors.From, msg any) error {
-		c.Send(helper, actortest.Func(func(*actors.Context) error {
-			from.Reply(msg)
-			return nil
-		}))
-		return nil
-	})
-	v, err := pid.Call(t.Context(), "x")
-	require.NoError(t, err)
-	require.Equal(t, "x", v)
-}
-
-// OTP: a reply that comes after the caller gave up is dropped, and never answers a later call.
-func TestLateReplyIsDropped(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		sys := newSystem(t)
-		keeper := &keeper{froms: make(chan actors.From, 1)}
-		pid, err := sys.Start(t.Context(), keeper)
-		require.NoError(t, err)
-		for range 3 {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			_, err = pid.Call(ctx, "early")
-			cancel()
-			require.ErrorIs(t, err, context.DeadlineExceeded)
-			require.ErrorAs(t, err, new(*actors.WaitError))
-			early := <-keeper.froms
-
-			go func() {
-				late := <-keeper.froms
-				early.Reply("wrong")
-				late.Reply("right")
-			}()
-			v, err := pid.Call(t.Context(), "late")
-			require.NoError(t, err)
-			require.Equal(t, "right", v)
-		}
-	})
 }
 
 // A reply and the caller's deadline at the same moment: the caller gets one of the two, and a reply is never lost to a
@@ -177,39 +131,6 @@ func TestCallWithAContextThatHasEnded(t *testing.T) {
 	require.Empty(t, probe.Received())
 }
 
-// OTP: calling_self.
-func TestCallingSelf(t *testing.T) {
-	sys := newSystem(t)
-	probe, pid := start(t, sys, false)
-	actortest.Do(t, pid, func(c *actors.Context) error {
-		_, err := c.Call(c.Ctx(), pid, "x")
-		assert.ErrorIs(t, err, actors.ErrCallingSelf)
-		_, err = pid.Call(c.Ctx(), "x")
-		assert.ErrorIs(t, err, actors.ErrCallingSelf)
-		ctx, cancel := context.WithTimeout(c.Ctx(), time.Hour)
-		defer cancel()
-		_, err = pid.Call(ctx, "x")
-		assert.ErrorIs(t, err, actors.ErrCallingSelf)
-		return nil
-	})
-	// A goroutine of the process may call it: it is not the one that would have to answer.
-	actortest.Do(t, pid, func(c *actors.Context) error {
-		c.Go(func(ctx context.Context) any {
-			v, err := pid.Call(ctx, "from a helper")
-			return errors.Join(err, toError(v))
-		})
-		return nil
-	})
-	probe.Await(t, actortest.Called{Msg: "from a helper"})
-}
-
-func toError(v any) error {
-	if v == "from a helper" {
-		return nil
-	}
-	return errBoom
-}
-
 func TestFromKnowsTheCaller(t *testing.T) {
 	sys := newSystem(t)
 	callers := make(chan *actors.PID, 3)
@@ -237,36 +158,6 @@ func TestFromKnowsTheCaller(t *testing.T) {
 	require.Nil(t, nobody.PID())
 }
 
-// OTP: call_with_huge_message_queue. The reply does not go through the caller's mailbox.
-func TestCallerWithAFullMailbox(t *testing.T) {
-	sys := newSystem(t)
-	callee := startAnswering(t, sys, func(_ *actors.Context, from actors.From, msg any) error {
-		from.Reply(msg)
-		return nil
-	})
-	probe, caller := start(t, sys, false)
-	actortest.Do(t, caller, func(c *actors.Context) error {
-		for range 100_000 {
-			caller.Send("noise")
-		}
-		_, err := c.Call(c.Ctx(), callee, "x")
-		assert.Empty(t, probe.Received(), "nothing of the mailbox was handled before")
-		return err
-	})
-}
-
-// OTP: cast, info. They arrive in the order in which one sender sent them.
-func TestCastAndInfo(t *testing.T) {
-	sys := newSystem(t)
-	probe, pid := start(t, sys, false)
-	pid.Cast(1)
-	pid.Send(2)
-	pid.Cast(nil)
-	pid.Send(nil)
-	settle(t, pid)
-	require.Equal(t, []any{actortest.Casted{Msg: 1}, 2, actortest.Casted{Msg: nil}, nil}, probe.Received())
-}
-
 // batch is what Proto.Actor's mailbox would take apart.
 type batch struct{}
 
@@ -278,42 +169,4 @@ func TestMessagesArriveAsTheyAre(t *testing.T) {
 	pid.Send(batch{})
 	settle(t, pid)
 	require.Equal(t, []any{batch{}}, probe.Received())
-}
-
-// OTP: undef_handle_info and the like.
-func TestBase(t *testing.T) {
-	sys := newSystem(t)
-	pid, err := sys.Start(t.Context(), struct{ actors.Base }{})
-	require.NoError(t, err)
-	pid.Cast("x")
-	pid.Send("x")
-	_, err = pid.Call(t.Context(), "x")
-	require.ErrorIs(t, err, actors.ErrUnexpectedCall)
-	require.NoError(t, pid.Stop(t.Context(), nil))
-}
-
-// OTP: continue. It runs before everything that is in the mailbox, chained or not, from Init too.
-func TestContinue(t *testing.T) {
-	sys := newSystem(t)
-	probe := &actortest.Probe{OnInit: func(c *actors.Context) error {
-		c.Self().Send("queued")
-		c.Continue("first")
-		c.Continue(actortest.Func(func(c *actors.Context) error {
-			c.Continue("chained")
-			return nil
-		}))
-		c.Continue("second")
-		return nil
-	}}
-	pid := probe.Start(t, sys)
-	settle(t, pid)
-	require.Equal(t, []any{"first", "second", "chained", "queued"}, probe.Received())
-
-	pid.Send(actortest.Func(func(c *actors.Context) error {
-		c.Continue(actortest.Func(func(*actors.Context) error { return errBoom }))
-		c.Continue("not reached")
-		return nil
-	}))
-	requireReason(t, pid, errBoom)
-	require.NotContains(t, probe.Received(), "not reached")
 }

@@ -13,6 +13,7 @@ type Collection struct {
 	pending list[*Pending] // without an outcome
 	arrived list[*Pending] // with an outcome that nobody has taken yet
 	wake    chan struct{}  // has one element if something has arrived since somebody looked
+	sys     *System        // of the first request
 }
 
 // Outcome is what became of one request of a [Collection].
@@ -29,6 +30,7 @@ func (c *Collection) Add(k *Pending, label any) error {
 	c.mu.Lock()
 	if c.wake == nil {
 		c.wake = make(chan struct{}, 1)
+		c.sys = k.PID().System()
 	}
 	added := k.collection.CompareAndSwap(nil, c)
 	if added {
@@ -79,6 +81,7 @@ func (c *Collection) Wait(ctx context.Context) (Outcome, error) {
 		case <-c.wake:
 		case <-ctx.Done():
 		}
+		c.sys.resumed(waiterOf(ctx))
 	}
 }
 

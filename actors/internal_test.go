@@ -227,6 +227,8 @@ func TestTablesDoNotGrow(t *testing.T) {
 			c.Demonitor(c.Monitor(long))
 			c.Link(long)
 			c.Request(long, time.Hour, chan From(nil), "never answered")
+			c.SendRequest(long, chan From(nil))
+			c.SetIdleTimeout(time.Hour, "x")
 		})
 		do(long, func(c *Context) {
 			c.TrapExits()
@@ -237,7 +239,18 @@ func TestTablesDoNotGrow(t *testing.T) {
 			c.Request(short, time.Hour, func(*Context) {}, "answered")
 			c.Request(short, time.Hour, chan From(nil), "never answered")
 			c.Request(short, 0, chan From(nil), "late")
+			c.SendRequest(short, func(*Context) {})
+			c.SendRequest(short, chan From(nil))
+			c.SendRequest(short, chan From(nil)).Abandon()
+			c.SetIdleTimeout(time.Hour, "cancelled by what comes next")
+			_, ref, err := c.StartMonitor(struct{ Base }{})
+			require.NoError(t, err)
+			c.Demonitor(ref)
+			_, _, err = c.StartMonitor(failing{})
+			require.ErrorIs(t, err, ErrIgnore)
 		})
+		long.SendRequest(chan From(nil)).Abandon()
+		long.SendRequest(func(*Context) {})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		_, err := long.Call(ctx, "given up")
 		cancel()
@@ -247,6 +260,11 @@ func TestTablesDoNotGrow(t *testing.T) {
 	require.Eventually(t, func() bool { return sizes(long) == [3]int{} }, 10*time.Second, time.Millisecond)
 	require.NoError(t, s.Close(t.Context()))
 }
+
+// failing does not start.
+type failing struct{ Base }
+
+func (failing) Init(*Context) error { return ErrIgnore }
 
 // acting runs what it is called with, and does not answer other calls.
 type acting struct{ Base }

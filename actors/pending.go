@@ -75,9 +75,9 @@ func (k *Pending) Wait(ctx context.Context) (any, error) {
 	}
 	select {
 	case <-k.done:
-		return k.request.value, k.request.err
 	case <-ctx.Done():
 	}
+	k.PID().sys.resumed(waiterOf(ctx))
 	// If an outcome came at the same moment, it is the truth.
 	if v, done, err := k.Check(); done {
 		return v, err

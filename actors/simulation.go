@@ -19,7 +19,7 @@ func (c *Context) Resumed() { c.self.sys.resumed(c.self.id) }
 
 // resumed is called by whoever has waited for a process of s.
 func (s *System) resumed(who uint64) {
-	if s.resumer != nil {
+	if s != nil && s.resumer != nil {
 		s.resumer.Resume(who)
 	}
 }

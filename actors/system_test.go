@@ -1,12 +1,9 @@
 package actors_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"log/slog"
 	"runtime"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -149,87 +146,41 @@ type queueing struct{ fns []func() }
 func (q *queueing) Schedule(fn func()) { q.fns = append(q.fns, fn) }
 func (*queueing) Throughput() int      { return 1 }
 
-func TestInjectedDispatcher(t *testing.T) {
-	q := &queueing{}
-	sys := actors.NewSystem(actors.Options{Dispatcher: q})
-	runAll := func() {
-		for len(q.fns) > 0 {
-			fn := q.fns[0]
-			q.fns = q.fns[1:]
-			fn()
-		}
+// runAll runs what there is, until there is nothing.
+func (q *queueing) runAll() {
+	for len(q.fns) > 0 {
+		fn := q.fns[0]
+		q.fns = q.fns[1:]
+		fn()
 	}
-	probe := &actortest.Probe{}
+}
+
+// start starts a process, for which somebody has to run it.
+func (q *queueing) start(t testing.TB, sys *actors.System, impl actors.Process) *actors.PID {
+	t.Helper()
 	started := make(chan *actors.PID)
 	go func() {
-		pid, err := sys.Start(t.Context(), probe, actors.WithName("x"))
+		pid, err := sys.Start(context.Background(), impl, actors.WithName("x"))
 		assert.NoError(t, err)
 		started <- pid
 	}()
 	actortest.Eventually(t, func() bool { return sys.Whereis("x") != nil })
-	runAll()
-	pid := <-started
+	q.runAll()
+	return <-started
+}
+
+func TestInjectedDispatcher(t *testing.T) {
+	q := &queueing{}
+	sys := actors.NewSystem(actors.Options{Dispatcher: q})
+	probe := &actortest.Probe{}
+	pid := q.start(t, sys, probe)
 	pid.Send(1)
 	pid.Send(2)
 	require.Len(t, q.fns, 1, "one wake-up for both")
 	require.Empty(t, probe.Received())
-	runAll()
+	q.runAll()
 	require.Equal(t, []any{1, 2}, probe.Received())
 	require.NoError(t, sys.Close(t.Context()))
-}
-
-// OTP: crash, semantics 6. Only abnormal ends are logged; a panic with its stack.
-func TestCrashesAreLogged(t *testing.T) {
-	var out bytes.Buffer
-	sys := actortest.NewSystem(t, actors.Options{Logger: slog.New(slog.NewTextHandler(&out, nil))})
-	for _, end := range []actortest.Func{
-		func(*actors.Context) error { return actors.Normal },
-		func(*actors.Context) error { return actors.ShutdownWith(errBoom) },
-		func(c *actors.Context) error { c.Exit(c.Self(), actors.Killed); return errBoom },
-	} {
-		_, pid := start(t, sys, false)
-		pid.Send(end)
-		actortest.AwaitDeath(t, pid)
-	}
-	_, err := sys.Start(t.Context(), &actortest.Probe{OnInit: func(*actors.Context) error { return errBoom }})
-	require.ErrorIs(t, err, errBoom)
-	actortest.Eventually(t, func() bool { return sys.Lingering() == 0 })
-	require.Empty(t, out.String())
-
-	_, pid := start(t, sys, false, actors.WithName("x"))
-	actortest.Crash(t, pid, errBoom)
-	require.Contains(t, out.String(), "level=INFO msg=process_crashed part=process process=x err=boom type=actortest.Func\n")
-	out.Reset()
-	_, pid = start(t, sys, false)
-	pid.Send(actortest.Func(func(*actors.Context) error { panic("x") }))
-	actortest.AwaitDeath(t, pid)
-	require.Contains(t, out.String(), "level=WARN msg=process_crashed")
-	require.Contains(t, out.String(), "system_test.go")
-	out.Reset()
-
-	// Base says what it drops.
-	pid, err = sys.Start(t.Context(), struct{ actors.Base }{}, actors.WithName("base"))
-	require.NoError(t, err)
-	pid.Cast(7)
-	pid.Send("x")
-	require.NoError(t, pid.Stop(t.Context(), nil))
-	require.Equal(t, 1, strings.Count(out.String(), "msg=unexpected_cast process=base part=process type=int"), out.String())
-	require.Equal(t, 1, strings.Count(out.String(), "msg=unexpected_message process=base part=process type=string"))
-}
-
-// panicking is a log handler that is itself at fault.
-type panicking struct{ slog.Handler }
-
-func (panicking) Handle(context.Context, slog.Record) error { panic("log") }
-
-func TestFaultyLogHandlerDoesNotHurt(t *testing.T) {
-	sys := actortest.NewSystem(t, actors.Options{Logger: slog.New(panicking{slog.NewTextHandler(&bytes.Buffer{}, nil)})})
-	probe, watcher := start(t, sys, false)
-	_, pid := start(t, sys, false)
-	ref := monitor(t, watcher, pid)
-	actortest.Crash(t, pid, errBoom)
-	probe.Expect(t, actors.Down{Ref: ref, PID: pid, Reason: errBoom})
-	actortest.Eventually(t, func() bool { return sys.Lingering() == 0 })
 }
 
 // phoenix restarts a named process from the handler of its Down, as a supervisor does.
