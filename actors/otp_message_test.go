@@ -161,12 +161,12 @@ var cancellers = map[string]func(t *testing.T, pid *actors.PID, clock *actortest
 	"cast": func(_ *testing.T, pid *actors.PID, _ *actortest.Clock) { pid.Cast(onCast(nothing)) },
 	"info": func(_ *testing.T, pid *actors.PID, _ *actortest.Clock) { pid.Send(onInfo(nothing)) },
 	"timer": func(_ *testing.T, _ *actors.PID, clock *actortest.Clock) {
-		clock.Advance(time.Second / 2) // the timer that armed sets
+		clock.Advance(time.Second / 2) // the timer that atRest sets
 	},
 }
 
-// armed has a server set an idle timeout of a second and waits until it is at rest. Another timer of its comes in between.
-func armed(t *testing.T, pid *actors.PID, clock *actortest.Clock, setter string) {
+// atRest has a server set an idle timeout of a second and waits until it is at rest. Another timer of its comes in between.
+func atRest(t *testing.T, pid *actors.PID, clock *actortest.Clock, setter string) {
 	t.Helper()
 	setters[setter](t, pid, func(c *actors.Context) {
 		c.SetIdleTimeout(time.Hour, "replaced by the next")
@@ -193,7 +193,7 @@ func TestOTP_handle_event_timeout(t *testing.T) {
 			require.Empty(t, s.got)
 
 			for canceller, cancel := range cancellers {
-				armed(t, pid, clock, setter)
+				atRest(t, pid, clock, setter)
 				cancel(t, pid, clock)
 				started(t, pid)
 				clock.Advance(time.Hour)
@@ -233,7 +233,7 @@ func TestOTP_handle_event_timeout(t *testing.T) {
 	// A process that dies takes its timeout with it.
 	t.Run("dies", func(t *testing.T) {
 		_, pid, clock := timeouts(t)
-		armed(t, pid, clock, "info")
+		atRest(t, pid, clock, "info")
 		pid.Kill()
 		actortest.Eventually(t, func() bool { return clock.Pending() == 0 })
 	})
