@@ -14,6 +14,10 @@
 // of one workload. The table comes at the end. Without -bench, go test does every workload once, small, and checks that
 // each world really did the work: that it was counted, answered, restarted and stopped as often as the others'.
 //
+// A profile wants one world by itself:
+//
+//	go test ./test/bench -run '^$' -bench Alone/ours/crash -benchtime 100x -cpuprofile cpu.prof
+//
 // # How to read
 //
 // A figure of ours, raw or plain is the median of the rounds; ours/raw and ours/plain are ratios of these medians. By

@@ -32,7 +32,7 @@ func BenchmarkSide(b *testing.B) {
 			}
 			b.ReportMetric(0, "ns/op") // of a round, which says nothing
 			for _, r := range measured {
-				b.ReportMetric(r.ratio(raw), strings.NewReplacer(",", "", " + ", "+", " ", "_").Replace(r.name)+"/raw")
+				b.ReportMetric(r.ratio(raw), key(r.name)+"/raw")
 			}
 			rows = append(rows, measured...)
 		})
@@ -40,6 +40,30 @@ func BenchmarkSide(b *testing.B) {
 	// A benchmark with parts has no log of its own.
 	fmt.Fprintf(os.Stdout, "\n%s\n", table(rows))
 }
+
+// BenchmarkAlone measures one world by itself, for profiles.
+func BenchmarkAlone(b *testing.B) {
+	for _, c := range contenders {
+		for _, work := range workloads {
+			b.Run(c.name+"/"+work.name, func(b *testing.B) {
+				figures := make([][]float64, len(work.figures))
+				for b.Loop() {
+					w := c.open()
+					for i, v := range work.run(b, w, work.n) {
+						figures[i] = append(figures[i], v)
+					}
+					w.close()
+				}
+				for i, f := range work.figures {
+					b.ReportMetric(median(figures[i]), key(f.name)+"-"+f.unit)
+				}
+			})
+		}
+	}
+}
+
+// key is a figure's name as the unit of a metric.
+func key(name string) string { return strings.NewReplacer(",", "", " + ", "+", " ", "_").Replace(name) }
 
 // row is a figure of all worlds in all rounds.
 type row struct {
