@@ -36,8 +36,9 @@
 //     for each call (a context with timeout; Proto.Actor's timeout of the future), and from another process.
 //   - spawn: a process is started and stopped, and is known to be dead before the next is started. "unseen" is the same
 //     without waiting: start, tell to end, and wait for all ends at the end.
-//   - crash: a child under one_for_one is made to panic; it is over when the next incarnation runs its first callback. The
-//     intensity is so high that it does not matter; the period is the default.
+//   - crash: a child under one_for_one is made to panic; it is over when the next incarnation runs its first callback. No
+//     round comes near the intensity. Ours counts the restarts of the last 5 s. Proto.Actor is measured twice: counting all
+//     restarts, which is the fastest that it can do, and those of the last 5 s, for which it looks at all of them each time.
 //   - idle: the memory of processes that have handled their first message and rest: the growth of heap and stacks, after
 //     garbage collections, over the number of processes.
 //   - children: a one_for_one supervisor with 1 000 and with 100 000 children, per child: from nothing until the first

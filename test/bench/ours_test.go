@@ -174,10 +174,11 @@ func (f *fragile) Init(c *actors.Context) error {
 
 func (*fragile) HandleCast(_ *actors.Context, msg any) error { panic(msg) }
 
-func (w *oursWorld) crash(n int, sw *stopwatch) (restarted int) {
+func (w *oursWorld) crash(period time.Duration, n int, sw *stopwatch) (restarted int) {
 	up := make(chan *actors.PID, 1)
 	sup := w.start(supervisor.New(supervisor.Spec{
 		Intensity: manyRestarts,
+		Period:    period,
 		Children: []supervisor.ChildSpec{
 			supervisor.Worker("fragile", func() actors.Process { return &fragile{watch: sw, up: up} }),
 		},

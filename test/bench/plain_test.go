@@ -147,7 +147,7 @@ func (w *plainWorld) spawnUnseen(n int) (dead int) {
 }
 
 // crash has a goroutine that starts the next one whenever one has panicked.
-func (w *plainWorld) crash(n int, sw *stopwatch) (restarted int) {
+func (w *plainWorld) crash(_ time.Duration, n int, sw *stopwatch) (restarted int) {
 	up := make(chan chan any, 1)
 	crashed := make(chan any)
 	child := func() {

@@ -189,12 +189,11 @@ func (f *rawFragile) Receive(c actor.Context) {
 	}
 }
 
-func (w *rawWorld) crash(n int, sw *stopwatch) (restarted int) {
+func (w *rawWorld) crash(period time.Duration, n int, sw *stopwatch) (restarted int) {
 	up := make(chan *rawFragile, 1)
 	child := actor.PropsFromProducer(func() actor.Actor { return &rawFragile{watch: sw, up: up} })
 	pids := make(chan *actor.PID, 1)
-	// Without a duration it does not look at when the restarts were, which is the fastest it can do.
-	oneForOne := actor.NewOneForOneStrategy(manyRestarts, 0, actor.DefaultDecider)
+	oneForOne := actor.NewOneForOneStrategy(manyRestarts, period, actor.DefaultDecider)
 	parent := w.root.Spawn(actor.PropsFromFunc(func(c actor.Context) {
 		if _, ok := c.Message().(*actor.Started); ok {
 			pids <- c.Spawn(child)

@@ -101,7 +101,13 @@ var workloads = []workload{
 	{
 		name: "crash", figures: []figure{{"crash to restarted, p50", micros, target{0.9, ratioAtMost}}}, n: 3000, few: 50,
 		run: func(t testing.TB, w world, n int) []float64 {
-			return p50(t, n, func(sw *stopwatch) int { return w.crash(n, sw) })
+			return p50(t, n, func(sw *stopwatch) int { return w.crash(0, n, sw) })
+		},
+	},
+	{
+		name: "crashperiod", figures: []figure{{"crash, counted in a period, p50", micros, target{0.9, ratioAtMost}}}, n: 3000, few: 50,
+		run: func(t testing.TB, w world, n int) []float64 {
+			return p50(t, n, func(sw *stopwatch) int { return w.crash(5*time.Second, n, sw) })
 		},
 	},
 	{

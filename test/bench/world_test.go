@@ -23,8 +23,9 @@ type world interface {
 	spawnUnseen(n int) int
 
 	// crash makes a supervised child panic, n times, and returns how many new incarnations came. It laps in the first
-	// callback of each.
-	crash(n int, w *stopwatch) int
+	// callback of each. Restarts are counted within a period; a world that is faster if it counts them all does that if
+	// the period is zero.
+	crash(period time.Duration, n int, w *stopwatch) int
 
 	// idle starts n processes. When it returns they rest. stop ends them and returns how many.
 	idle(n int) (stop func() int)
