@@ -9,10 +9,12 @@
 //
 //	go test ./test/bench -run '^$' -bench Side -benchtime 9x
 //
-// One iteration is one round: each world once, in an order that changes from round to round, each in a fresh system and
-// after a garbage collection. -benchtime says how many rounds; fewer than nine say little. -bench Side/call runs the rows
-// of one workload. The table comes at the end. Without -bench, go test does every workload once, small, and checks that
-// each world really did the work: that it was counted, answered, restarted and stopped as often as the others'.
+// One iteration is one round, of quick work a few: each world once, in an order that changes from round to round, each in a
+// fresh system and after a garbage collection. -benchtime says how many iterations; fewer than nine say little. All of it
+// takes two or three minutes; -bench Side/call$ runs the rows of one workload. The table comes at the end.
+//
+// Without -bench, go test does every workload once, small, and checks that each world really did the work: that it was
+// counted, answered, restarted and stopped as often as the others'.
 //
 // A profile wants one world by itself:
 //

@@ -14,6 +14,8 @@ type workload struct {
 	figures []figure
 	// n is how much work a round is, few how much a check of correctness needs.
 	n, few int
+	// rounds is how many rounds an iteration of the benchmark is: many for quick work, which a moment's trouble spoils.
+	rounds int
 	// run does n of the work in a fresh world, checks that it was done, and returns the figures.
 	run func(t testing.TB, w world, n int) []float64
 }
@@ -51,61 +53,61 @@ const manyRestarts = 1 << 30
 
 var workloads = []workload{
 	{
-		name: "cast", figures: []figure{{"cast", perSecond, target{0.7, ratioAtLeast}}}, n: 300_000, few: 1000,
+		name: "cast", figures: []figure{{"cast", perSecond, target{0.7, ratioAtLeast}}}, n: 300_000, few: 1000, rounds: 5,
 		run: func(t testing.TB, w world, n int) []float64 {
 			return rate(t, n, func() int { return w.cast(1, n) })
 		},
 	},
 	{
-		name: "cast4", figures: []figure{{"cast, 4 senders", perSecond, target{}}}, n: 300_000, few: 1001,
+		name: "cast4", figures: []figure{{"cast, 4 senders", perSecond, target{}}}, n: 300_000, few: 1001, rounds: 5,
 		run: func(t testing.TB, w world, n int) []float64 {
 			return rate(t, n, func() int { return w.cast(4, n) })
 		},
 	},
 	{
-		name: "castwithin", figures: []figure{{"cast by a process", perSecond, target{}}}, n: 300_000, few: 1000,
+		name: "castwithin", figures: []figure{{"cast by a process", perSecond, target{}}}, n: 300_000, few: 1000, rounds: 5,
 		run: func(t testing.TB, w world, n int) []float64 {
 			return rate(t, n, func() int { return w.castWithin(n) })
 		},
 	},
 	{
-		name: "call", figures: []figure{{"call, p50", micros, target{0.65, ratioAtMost}}}, n: 30_000, few: 300,
+		name: "call", figures: []figure{{"call, p50", micros, target{0.65, ratioAtMost}}}, n: 30_000, few: 300, rounds: 3,
 		run: func(t testing.TB, w world, n int) []float64 {
 			return p50(t, n, func(sw *stopwatch) int { return w.call(0, n, sw) })
 		},
 	},
 	{
-		name: "callbound", figures: []figure{{"call with a bound, p50", micros, target{}}}, n: 30_000, few: 300,
+		name: "callbound", figures: []figure{{"call with a bound, p50", micros, target{}}}, n: 30_000, few: 300, rounds: 3,
 		run: func(t testing.TB, w world, n int) []float64 {
 			return p50(t, n, func(sw *stopwatch) int { return w.call(5*time.Second, n, sw) })
 		},
 	},
 	{
-		name: "callwithin", figures: []figure{{"call by a process, p50", micros, target{}}}, n: 30_000, few: 300,
+		name: "callwithin", figures: []figure{{"call by a process, p50", micros, target{}}}, n: 30_000, few: 300, rounds: 3,
 		run: func(t testing.TB, w world, n int) []float64 {
 			return p50(t, n, func(sw *stopwatch) int { return w.callWithin(n, sw) })
 		},
 	},
 	{
-		name: "spawn", figures: []figure{{"spawn + stop", perSecond, target{0.7, ratioAtLeast}}}, n: 30_000, few: 300,
+		name: "spawn", figures: []figure{{"spawn + stop", perSecond, target{0.7, ratioAtLeast}}}, n: 30_000, few: 300, rounds: 3,
 		run: func(t testing.TB, w world, n int) []float64 {
 			return rate(t, n, func() int { return w.spawn(n) })
 		},
 	},
 	{
-		name: "spawnunseen", figures: []figure{{"spawn + stop, unseen", perSecond, target{}}}, n: 30_000, few: 300,
+		name: "spawnunseen", figures: []figure{{"spawn + stop, unseen", perSecond, target{}}}, n: 30_000, few: 300, rounds: 3,
 		run: func(t testing.TB, w world, n int) []float64 {
 			return rate(t, n, func() int { return w.spawnUnseen(n) })
 		},
 	},
 	{
-		name: "crash", figures: []figure{{"crash to restarted, p50", micros, target{0.9, ratioAtMost}}}, n: 3000, few: 50,
+		name: "crash", figures: []figure{{"crash to restarted, p50", micros, target{0.9, ratioAtMost}}}, n: 3000, few: 50, rounds: 3,
 		run: func(t testing.TB, w world, n int) []float64 {
 			return p50(t, n, func(sw *stopwatch) int { return w.crash(0, n, sw) })
 		},
 	},
 	{
-		name: "crashperiod", figures: []figure{{"crash, counted in a period, p50", micros, target{0.9, ratioAtMost}}}, n: 3000, few: 50,
+		name: "crashperiod", figures: []figure{{"crash, counted in a period, p50", micros, target{0.9, ratioAtMost}}}, n: 3000, few: 50, rounds: 3,
 		run: func(t testing.TB, w world, n int) []float64 {
 			return p50(t, n, func(sw *stopwatch) int { return w.crash(5*time.Second, n, sw) })
 		},
@@ -114,7 +116,7 @@ var workloads = []workload{
 		name: "idle", figures: []figure{
 			{"idle process, memory", kilobytes, target{1.6, atMost}},
 			{"idle process, goroutines", times, target{0, atMost}},
-		}, n: 100_000, few: 300,
+		}, n: 100_000, few: 300, rounds: 1,
 		run: idle,
 	},
 	{
@@ -125,7 +127,7 @@ var workloads = []workload{
 			{"stop, 1 000 children", micros, target{}},
 			{"stop, 100 000 children", micros, target{}},
 			{"stop, growth", times, target{aboutLinear, atMost}},
-		}, n: 100_000, few: 200,
+		}, n: 100_000, few: 200, rounds: 1,
 		run: children,
 	},
 }
