@@ -55,7 +55,7 @@ func (m *machine) startWith(ev event) error {
 	return nil
 }
 
-// terminate begins the stop of a child, or answers at once if it is dead and forgotten.
+// terminate begins the stop of a child. A dynamic child may be dead and forgotten, even since the request was made.
 func (m *machine) terminate(ev event) error {
 	c, err := m.find(ev.key)
 	switch {
@@ -63,8 +63,8 @@ func (m *machine) terminate(ev event) error {
 		m.job = &job{kind: jobAPI, caller: ev.caller}
 		m.doom(m.job, c)
 		return nil
-	case m.dynamic() && ev.key.byPID && ev.dead:
-		m.reply(ev.caller, nil, nil)
+	case m.dynamic() && ev.key.byPID:
+		m.do(action{kind: doDisown, caller: ev.caller, pid: ev.key.pid})
 		return nil
 	default:
 		return err

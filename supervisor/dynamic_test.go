@@ -1,6 +1,7 @@
 package supervisor_test
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -56,6 +57,26 @@ func TestDynamicChildren(t *testing.T) {
 	// A panic of the start function, here because of the argument's type, is a failed start.
 	_, err = supervisor.StartChildWith(t.Context(), sup, 7)
 	require.ErrorAs(t, err, new(*actors.PanicError))
+}
+
+// A request that waits is about the world at its turn: a child that is dead by then is no error, whoever ended it.
+func TestTwoTerminateOneDynamicChild(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sys := newSystem(t)
+		spec := supervisor.ChildSpec{ID: "slow", StartWith: func(c *actors.Context, _ any) (*actors.PID, error) {
+			return c.StartLink(&actortest.Probe{Trap: true, OnTerminate: func(*actors.Context, error) { time.Sleep(time.Second) }})
+		}}
+		sup := start(t, sys, supervisor.Spec{Strategy: supervisor.SimpleOneForOne, Children: []supervisor.ChildSpec{spec}})
+		pid, err := supervisor.StartChildWith(t.Context(), sup, nil)
+		require.NoError(t, err)
+		answers := make(chan error, 2)
+		for range 2 {
+			go func() { answers <- supervisor.TerminateChild(context.Background(), sup, pid) }()
+		}
+		require.NoError(t, <-answers)
+		require.NoError(t, <-answers)
+		require.NoError(t, sup.Stop(t.Context(), actors.Shutdown))
+	})
 }
 
 func TestTemplate(t *testing.T) {

@@ -56,7 +56,6 @@ type event struct {
 	child   *child
 	attempt int
 	key     key
-	dead    bool
 	spec    ChildSpec
 	arg     any
 	caller  any
@@ -76,7 +75,7 @@ const (
 	evStop                // err: the supervisor is to end
 	evStart               // spec, caller: StartChild
 	evStartWith           // arg, caller: StartChildWith
-	evTerminate           // key, and whether it is of a dead process, caller
+	evTerminate           // key, caller
 	evRestart             // key, caller
 	evDelete              // key, caller
 )
@@ -103,6 +102,7 @@ const (
 	doKill                      // pid
 	doRetry                     // child, attempt: come back with evRetry after so long, and when what is waiting has been handled
 	doReply                     // caller, pid, err
+	doDisown                    // caller, pid: ErrNotFound to the caller if that process is alive, and success if it is dead
 	doPublish                   // event
 	doExit                      // err: the supervisor ends
 )

@@ -135,7 +135,7 @@ func (w *world) request() {
 		ev := event{kind: evStartWith, arg: w.calls, caller: w.calls}
 		if len(w.pids) > 0 && rapid.Bool().Draw(w.t, "terminate") {
 			pid := rapid.SampledFrom(w.pids).Draw(w.t, "whom")
-			ev = event{kind: evTerminate, key: keyOf(pid), dead: w.running[pid] == "", caller: w.calls}
+			ev = event{kind: evTerminate, key: keyOf(pid), caller: w.calls}
 		}
 		w.feed(ev)
 		return
@@ -226,7 +226,7 @@ func (w *world) perform(a action) *event {
 		w.alarm = true
 	case doRetry:
 		w.retries = append(w.retries, event{kind: evRetry, child: a.child, attempt: a.attempt})
-	case doReply:
+	case doReply, doDisown:
 		require.True(w.t, w.waiting[a.caller.(int)], "each caller is answered once")
 		delete(w.waiting, a.caller.(int))
 	case doPublish:

@@ -105,9 +105,11 @@ func (s *story) call(t *testing.T, d *datadriven.TestData) event {
 	what := d.CmdArgs[1].Key
 	switch d.CmdArgs[0].Key {
 	case "end":
-		ev.key, ev.dead = key{byPID: true, pid: s.pids[what]}, s.dead[what]
+		ev.key = key{byPID: true, pid: s.pids[what]}
 		if ev.key.pid == nil {
-			ev.key.pid, ev.dead = new(actors.PID), what == "dead"
+			ev.key.pid = new(actors.PID)
+			s.names[ev.key.pid] = what
+			s.dead[what] = what == "dead"
 		}
 	case "startwith":
 		ev.arg = what
@@ -253,6 +255,12 @@ func (s *story) show(a action) *event {
 		s.retries = append(s.retries, event{kind: evRetry, child: a.child, attempt: a.attempt})
 	case doAlarm:
 		printf("alarm in %v", a.after)
+	case doDisown:
+		if s.dead[s.names[a.pid]] {
+			printf("reply ok")
+		} else {
+			printf("reply: %v", ErrNotFound)
+		}
 	case doReply:
 		switch {
 		case a.err != nil:

@@ -80,9 +80,7 @@ func (s *supervisor) HandleStop(c *actors.Context, reason error) error {
 func (s *supervisor) HandleCall(c *actors.Context, from actors.From, msg any) error {
 	switch q := msg.(type) {
 	case adminRequest:
-		return s.feed(c, event{
-			kind: q.kind, key: q.key, dead: !q.key.pid.Alive(), spec: q.spec, arg: q.arg, caller: from,
-		})
+		return s.feed(c, event{kind: q.kind, key: q.key, spec: q.spec, arg: q.arg, caller: from})
 	case whichRequest:
 		c, err := s.m.find(key(q))
 		if err != nil {
@@ -187,6 +185,12 @@ func (s *supervisor) perform(c *actors.Context, a action) (*event, error) {
 		}
 	case doReply:
 		answer(a.caller.(actors.From), a.pid, a.err)
+	case doDisown:
+		var err error
+		if a.pid.Alive() {
+			err = ErrNotFound
+		}
+		answer(a.caller.(actors.From), nil, err)
 	case doPublish:
 		s.publish(a.event)
 	case doExit:
