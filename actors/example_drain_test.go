@@ -19,13 +19,14 @@ type press struct {
 type printed struct{}
 
 func (p *press) HandleCast(c *actors.Context, msg any) error {
-	if p.ending == nil {
-		p.busy++
-		c.Go(func(context.Context) any {
-			p.print(msg.(string)) // set at the start and never changed
-			return printed{}
-		})
+	if p.ending != nil {
+		return nil
 	}
+	p.busy++
+	c.Go(func(context.Context) any {
+		p.print(msg.(string)) // set at the start and never changed
+		return printed{}
+	})
 	return nil
 }
 

@@ -115,8 +115,7 @@ func (s *story) call(t *testing.T, d *datadriven.TestData) event {
 		ev.arg = what
 	default:
 		ev.key.id = what
-		spec := childSpec(t, d.CmdArgs[1:])
-		ev.spec = &spec
+		ev.spec = childSpec(t, d.CmdArgs[1:])
 	}
 	return ev
 }
@@ -221,7 +220,7 @@ func reason(text string) error {
 // feed plays the process: it answers starts at once.
 func (s *story) feed(ev event) {
 	for events := []event{ev}; len(events) > 0; events = events[1:] {
-		for _, a := range s.m.step(&events[0], s.now) {
+		for _, a := range s.m.step(events[0], s.now) {
 			if next := s.show(a); next != nil {
 				events = append(events, *next)
 			}

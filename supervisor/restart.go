@@ -109,8 +109,7 @@ func (m *machine) tryAgain(c *child, why error, after time.Duration) {
 	c.retryAt = m.now.Add(after)
 	m.setState(c, restarting)
 	m.kids.remember(c)
-	a := m.do(doRetry)
-	a.child, a.attempt, a.after = c, c.attempt, after
+	m.do(action{kind: doRetry, child: c, attempt: c.attempt, after: after})
 }
 
 // backoff returns how long the next restart of c has to wait, and counts it.
