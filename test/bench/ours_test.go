@@ -138,11 +138,13 @@ func (w *oursWorld) stop(pid *actors.PID) bool {
 	return pid.Stop(context.Background(), actors.Normal) == nil && !pid.Alive()
 }
 
-func (w *oursWorld) spawn(n int) (dead int) {
+func (w *oursWorld) spawn(n int, sw *stopwatch) (dead int) {
+	sw.start()
 	for range n {
 		if w.stop(w.start(&server{})) {
 			dead++
 		}
+		sw.lap()
 	}
 	return dead
 }

@@ -124,11 +124,13 @@ func (w *plainWorld) callWithin(n int, sw *stopwatch) int {
 	return w.within(func() int { return w.call(0, n, sw) })
 }
 
-func (w *plainWorld) spawn(n int) (dead int) {
+func (w *plainWorld) spawn(n int, sw *stopwatch) (dead int) {
+	sw.start()
 	for range n {
 		p := w.start(0)
 		p.stop()
 		dead++
+		sw.lap()
 	}
 	return dead
 }

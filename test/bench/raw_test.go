@@ -152,12 +152,14 @@ func (w *rawWorld) callWithin(n int, sw *stopwatch) int {
 
 func (w *rawWorld) stop(pid *actor.PID) bool { return w.root.StopFuture(pid).Wait() == nil }
 
-func (w *rawWorld) spawn(n int) (dead int) {
+func (w *rawWorld) spawn(n int, sw *stopwatch) (dead int) {
 	props := w.server()
+	sw.start()
 	for range n {
 		if w.stop(w.root.Spawn(props)) {
 			dead++
 		}
+		sw.lap()
 	}
 	return dead
 }

@@ -89,9 +89,13 @@ var workloads = []workload{
 		},
 	},
 	{
-		name: "spawn", figures: []figure{{"spawn + stop", perSecond, target{0.7, ratioAtLeast}}}, n: 30_000, few: 300, rounds: 3,
+		name: "spawn", figures: []figure{
+			{"spawn + stop", perSecond, target{0.7, ratioAtLeast}},
+			{"spawn + stop, p50", micros, target{}},
+		}, n: 30_000, few: 300, rounds: 3,
 		run: func(t testing.TB, w world, n int) []float64 {
-			return rate(t, n, func() int { return w.spawn(n) })
+			sw := newStopwatch(n)
+			return append(rate(t, n, func() int { return w.spawn(n, sw) }), sw.p50())
 		},
 	},
 	{

@@ -17,8 +17,9 @@ type world interface {
 	// callWithin is call by another process, without bound.
 	callWithin(n int, w *stopwatch) int
 
-	// spawn starts a process and stops it, n times, and returns how many were seen to be dead before the next start.
-	spawn(n int) int
+	// spawn starts a process and stops it, n times, and returns how many were seen to be dead before the next start. It
+	// laps after each.
+	spawn(n int, w *stopwatch) int
 	// spawnUnseen is spawn without waiting for the single ends; it returns when all have ended.
 	spawnUnseen(n int) int
 
