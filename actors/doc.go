@@ -1,6 +1,9 @@
 // Package actors gives Go processes in the sense of Erlang/OTP: each has its own state, is reached by messages, dies with a
 // reason, and can be watched by others. Proto.Actor's mailboxes run them.
 //
+// This page has the rules. docs/actors.md teaches this package and package supervisor with examples, and says for everything
+// in OTP what it is here, or why it is not.
+//
 // # A process
 //
 // A process is a value with the callbacks of OTP's gen_server. [Base] supplies those that it does not need:

@@ -19,14 +19,13 @@ type press struct {
 type printed struct{}
 
 func (p *press) HandleCast(c *actors.Context, msg any) error {
-	if p.ending != nil {
-		return nil
+	if p.ending == nil {
+		p.busy++
+		c.Go(func(context.Context) any {
+			p.print(msg.(string)) // set at the start and never changed
+			return printed{}
+		})
 	}
-	p.busy++
-	c.Go(func(context.Context) any {
-		p.print(msg.(string)) // set at the start and never changed
-		return printed{}
-	})
 	return nil
 }
 

@@ -37,12 +37,12 @@ func (r *resolver) HandleCall(c *actors.Context, from actors.From, msg any) erro
 
 func (r *resolver) HandleInfo(_ *actors.Context, msg any) error {
 	f := msg.(located)
-	if f.err != nil {
+	if f.err == nil {
+		r.known[f.name] = f.addr
+		f.from.Reply(f.addr)
+	} else {
 		f.from.Fail(f.err)
-		return nil
 	}
-	r.known[f.name] = f.addr
-	f.from.Reply(f.addr)
 	return nil
 }
 

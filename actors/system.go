@@ -2,6 +2,7 @@ package actors
 
 import (
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -21,16 +22,14 @@ type Dispatcher interface {
 	Throughput() int
 }
 
-// defaultThroughput is Proto.Actor's own value.
-const defaultThroughput = 300
-
 // Options configure a [System]. The zero value works.
 type Options struct {
 	// Clock gives the time and the timers. Nil means RealClock.
 	Clock Clock
 	// Logger receives what processes log and the crashes of processes. Nil discards.
 	Logger *slog.Logger
-	// Dispatcher runs the mailboxes. Nil starts a goroutine per mailbox that has messages, which ends when it is empty.
+	// Dispatcher runs the mailboxes. Nil runs each mailbox that has messages in a goroutine, and keeps a few of these for
+	// the next ones until the system is closed.
 	Dispatcher Dispatcher
 }
 
@@ -57,7 +56,8 @@ type System struct {
 	once    sync.Once
 }
 
-// NewSystem returns a system without processes. It holds no goroutine until a process has something to do.
+// NewSystem returns a system without processes. It holds no goroutine until a process has something to do, and none after
+// Close.
 func NewSystem(o Options) *System {
 	s := &System{
 		clock:      o.Clock,
@@ -75,7 +75,10 @@ func NewSystem(o Options) *System {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	if s.dispatcher == nil {
-		s.dispatcher = actor.NewDefaultDispatcher(defaultThroughput)
+		p := newPool()
+		s.dispatcher = p
+		// The goroutines do not hold on to a system that is given up without being closed.
+		runtime.AddCleanup(s, func(p *pool) { p.close() }, p)
 	}
 	s.resumer, _ = s.dispatcher.(Resumer)
 	// What Proto.Actor logs by itself tells a user of this package nothing.
@@ -103,7 +106,12 @@ func (s *System) attach(p *PID) {
 func (s *System) detach(p *PID) { s.engine.ProcessRegistry.Remove(p.queue.address) }
 
 // stopEngine ends Proto.Actor's side; a second call of its Shutdown would panic.
-func (s *System) stopEngine() { s.once.Do(s.engine.Shutdown) }
+func (s *System) stopEngine() {
+	s.once.Do(s.engine.Shutdown)
+	if p, ok := s.dispatcher.(*pool); ok {
+		p.close()
+	}
+}
 
 // post puts a message into p's inbox unless p is dead. It does not go through Proto.Actor's Send: that looks dead
 // processes up in the registry and hands the message to a dead letter process with its own timers and log.

@@ -87,7 +87,7 @@ func TestCloseWhileStarting(t *testing.T) {
 	}
 }
 
-// An idle process has no goroutine.
+// An idle process has no goroutine. A few are kept for the system as a whole.
 func TestIdleProcessesHaveNoGoroutine(t *testing.T) {
 	sys := newSystem(t)
 	before := runtime.NumGoroutine()
@@ -95,7 +95,7 @@ func TestIdleProcessesHaveNoGoroutine(t *testing.T) {
 		_, err := sys.Start(t.Context(), actortest.NewProbe())
 		require.NoError(t, err)
 	}
-	actortest.Eventually(t, func() bool { return runtime.NumGoroutine() <= before+1 })
+	actortest.Eventually(t, func() bool { return runtime.NumGoroutine() <= before+2*runtime.GOMAXPROCS(0) })
 }
 
 // An idle process gives back the memory of its fullest moment (in Proto.Actor's mailbox it stays for good).

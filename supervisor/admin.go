@@ -1,7 +1,7 @@
 package supervisor
 
 // request handles a request of the child administration, when no job is in hand.
-func (m *machine) request(ev event) {
+func (m *machine) request(ev *event) {
 	var err error
 	switch ev.kind {
 	case evStart:
@@ -28,7 +28,7 @@ func (m *machine) request(ev event) {
 }
 
 // startChild begins the start of a new child. It becomes a member when the start has succeeded.
-func (m *machine) startChild(ev event) error {
+func (m *machine) startChild(ev *event) error {
 	if m.dynamic() {
 		return ErrSimpleOneForOne
 	}
@@ -47,7 +47,7 @@ func (m *machine) startChild(ev event) error {
 }
 
 // startWith begins the start of a dynamic child.
-func (m *machine) startWith(ev event) error {
+func (m *machine) startWith(ev *event) error {
 	if !m.dynamic() {
 		return ErrNotSimpleOneForOne
 	}
@@ -56,7 +56,7 @@ func (m *machine) startWith(ev event) error {
 }
 
 // terminate begins the stop of a child. A dynamic child may be dead and forgotten, even since the request was made.
-func (m *machine) terminate(ev event) error {
+func (m *machine) terminate(ev *event) error {
 	c, err := m.find(ev.key)
 	switch {
 	case err == nil:
@@ -64,7 +64,8 @@ func (m *machine) terminate(ev event) error {
 		m.doom(m.job, c)
 		return nil
 	case m.dynamic() && ev.key.byPID:
-		m.do(action{kind: doDisown, caller: ev.caller, pid: ev.key.pid})
+		a := m.do(doDisown)
+		a.caller, a.pid = ev.caller, ev.key.pid
 		return nil
 	default:
 		return err

@@ -1,5 +1,6 @@
 // Package supervisor keeps processes running the way OTP's supervisors do. It exists so that a process can be written for
-// the case that all is well: when something is not, it crashes, and its supervisor puts a fresh one in its place.
+// the case that all is well: when something is not, it crashes, and its supervisor puts a fresh one in its place. How to write
+// a tree, and what of OTP is where, is in docs/actors.md.
 //
 // # A tree
 //

@@ -35,7 +35,8 @@ func (m *machine) stopTogether(j *job) {
 		switch c.state {
 		case alive:
 			m.setState(c, stopping)
-			m.do(action{kind: doStop, pid: c.pid, how: how})
+			a := m.do(doStop)
+			a.pid, a.how = c.pid, how
 		case stopping: // by a request, with its own time
 		default:
 			continue
@@ -44,7 +45,7 @@ func (m *machine) stopTogether(j *job) {
 		j.left++
 	}
 	if alarm && j.left > 0 {
-		m.do(action{kind: doAlarm, after: time.Duration(m.template().Shutdown)})
+		m.do(doAlarm).after = time.Duration(m.template().Shutdown)
 	}
 }
 
@@ -52,7 +53,7 @@ func (m *machine) stopTogether(j *job) {
 func (m *machine) killAll() {
 	for c := range m.kids.newest() {
 		if c.state == stopping {
-			m.do(action{kind: doKill, pid: c.pid})
+			m.do(doKill).pid = c.pid
 		}
 	}
 }

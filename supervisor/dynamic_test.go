@@ -209,3 +209,29 @@ func TestIntrospection(t *testing.T) {
 		require.Zero(t, tree().Supervisor.Restarts)
 	})
 }
+
+// A supervisor in the tree that hangs is one line of the answer, and costs the others nothing.
+func TestTreeWithOneHangingSupervisor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sys := newSystem(t)
+		hang := make(chan struct{})
+		sub := func(id string) supervisor.ChildSpec {
+			return supervisor.Sub(id, supervisor.Spec{Name: id, Children: []supervisor.ChildSpec{probe("below " + id)}}, actors.WithName(id))
+		}
+		deep := supervisor.Sub("deep", supervisor.Spec{Name: "deep", Children: []supervisor.ChildSpec{sub("z")}})
+		top := start(t, sys, supervisor.Spec{Name: "top", Children: []supervisor.ChildSpec{sub("x"), sub("y"), deep}})
+		go func() {
+			_, _ = supervisor.StartChild(context.Background(), sys.Whereis("y"), supervisor.ChildSpec{
+				ID: "hangs", Start: func(*actors.Context) (*actors.PID, error) { <-hang; return nil, actors.ErrIgnore },
+			})
+		}()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		tree, err := supervisor.Tree(ctx, top)
+		require.NoError(t, err)
+		require.Equal(t, "top(x/1(below x/1) y/1 deep/1(z/1(below z/1)))", outline(tree))
+		require.ErrorIs(t, tree.Children[1].Err, context.DeadlineExceeded)
+		close(hang)
+	})
+}

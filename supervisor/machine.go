@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/shearpin/shearpin/actors"
@@ -56,7 +57,7 @@ type event struct {
 	child   *child
 	attempt int
 	key     key
-	spec    ChildSpec
+	spec    *ChildSpec
 	arg     any
 	caller  any
 	err     error
@@ -65,19 +66,20 @@ type event struct {
 type eventKind uint8
 
 const (
-	evBoot      eventKind = iota
-	evStarted             // child, pid: the start that was asked for succeeded
-	evFailed              // child, err: it failed; err is ErrIgnore if it was ignored
-	evExit                // pid, err: a link brought an exit signal
-	evDown                // pid, err: a child that was to stop is dead
-	evTimeout             // pid: its time to stop is over; nil: that of all dynamic children is
-	evRetry               // child, attempt
-	evStop                // err: the supervisor is to end
-	evStart               // spec, caller: StartChild
-	evStartWith           // arg, caller: StartChildWith
-	evTerminate           // key, caller
-	evRestart             // key, caller
-	evDelete              // key, caller
+	evNone eventKind = iota
+	evBoot
+	evStarted   // child, pid: the start that was asked for succeeded
+	evFailed    // child, err: it failed; err is ErrIgnore if it was ignored
+	evExit      // pid, err: a link brought an exit signal
+	evDown      // pid, err: a child that was to stop is dead
+	evTimeout   // pid: its time to stop is over; nil: that of all dynamic children is
+	evRetry     // child, attempt
+	evStop      // err: the supervisor is to end
+	evStart     // spec, caller: StartChild
+	evStartWith // arg, caller: StartChildWith
+	evTerminate // key, caller
+	evRestart   // key, caller
+	evDelete    // key, caller
 )
 
 // action is something to be done, in order.
@@ -115,17 +117,18 @@ func newMachine(spec Spec) *machine {
 	}
 }
 
-// step handles one event and returns what is to be done.
-func (m *machine) step(ev event, now time.Time) []action {
+// step handles one event and returns what is to be done, in order; at most the last action comes back with an event at once.
+// The actions are the machine's own, good until the next step. Whoever has done them clears them, so that nothing holds on to
+// children that are gone.
+func (m *machine) step(ev *event, now time.Time) []action {
 	m.now = now
+	m.actions = m.actions[:0]
 	if m.over {
 		return nil
 	}
 	m.handle(ev)
 	m.advance()
-	actions := m.actions
-	m.actions = nil // not kept: it would hold on to children that are gone, and to what callers have sent
-	return actions
+	return m.actions
 }
 
 // boot makes the first start of all children the job in hand.
@@ -142,7 +145,7 @@ func (m *machine) boot() {
 	m.spec.Children = nil // a temporary child's start function must not outlive the child
 }
 
-func (m *machine) handle(ev event) {
+func (m *machine) handle(ev *event) {
 	switch ev.kind {
 	case evBoot:
 		m.boot()
@@ -158,7 +161,7 @@ func (m *machine) handle(ev event) {
 		if ev.pid == nil {
 			m.killAll()
 		} else if c := m.kids.byPID[ev.pid]; c != nil && c.state == stopping {
-			m.do(action{kind: doKill, pid: ev.pid})
+			m.do(doKill).pid = ev.pid
 		}
 	case evStop:
 		m.end(ev.err)
@@ -174,12 +177,12 @@ func (m *machine) handle(ev event) {
 }
 
 // whenIdle handles an event that has to wait for the job in hand.
-func (m *machine) whenIdle(ev event) {
+func (m *machine) whenIdle(ev *event) {
 	if m.ending {
 		return // a caller is answered by the supervisor's death
 	}
 	if m.job != nil {
-		m.backlog = append(m.backlog, ev)
+		m.backlog = append(m.backlog, *ev)
 		return
 	}
 	switch ev.kind {
@@ -208,7 +211,7 @@ func (m *machine) advance() {
 			ev := m.backlog[0]
 			m.backlog[0] = event{} // it may hold what must not outlive a child
 			m.backlog = m.backlog[1:]
-			m.whenIdle(ev)
+			m.whenIdle(&ev)
 		default:
 			m.backlog = nil
 			return
@@ -226,7 +229,8 @@ func (m *machine) work(j *job) bool {
 		switch c.state {
 		case alive:
 			m.setState(c, stopping)
-			m.do(action{kind: doStop, pid: c.pid, how: c.spec.Shutdown})
+			a := m.do(doStop)
+			a.pid, a.how = c.pid, c.spec.Shutdown
 			return false
 		case stopping:
 			return false
@@ -236,7 +240,7 @@ func (m *machine) work(j *job) bool {
 		m.settle(c)
 	}
 	if len(j.starts) > 0 {
-		m.do(action{kind: doStart, child: j.starts[0]})
+		m.do(doStart).child = j.starts[0]
 		return false
 	}
 	m.job = nil
@@ -245,7 +249,7 @@ func (m *machine) work(j *job) bool {
 		m.reply(j.caller, j.pid, j.failed)
 	case jobEnd:
 		m.over = true
-		m.do(action{kind: doExit, err: m.reason})
+		m.do(doExit).err = m.reason
 	}
 	return true
 }
@@ -368,14 +372,23 @@ func (m *machine) setState(c *child, s state) {
 	}
 }
 
-func (m *machine) do(a action) { m.actions = append(m.actions, a) }
+// do appends an action, to be filled in by the caller: they are too large to be handed about by value on the small stack of
+// a process that was at rest.
+func (m *machine) do(kind actionKind) *action {
+	n := len(m.actions)
+	m.actions = slices.Grow(m.actions, 1)[:n+1]
+	a := &m.actions[n]
+	*a = action{kind: kind}
+	return a
+}
 
 func (m *machine) reply(caller any, pid *actors.PID, err error) {
-	m.do(action{kind: doReply, caller: caller, pid: pid, err: err})
+	a := m.do(doReply)
+	a.caller, a.pid, a.err = caller, pid, err
 }
 
 func (m *machine) publish(kind EventKind, c *child, reason error) {
-	m.do(action{kind: doPublish, event: Event{
-		At: m.now, Kind: kind, Supervisor: m.spec.Name, ID: c.spec.ID, PID: c.pid, Incarnation: c.incarnation, Reason: reason,
-	}})
+	e := &m.do(doPublish).event
+	e.At, e.Kind, e.Supervisor, e.ID = m.now, kind, m.spec.Name, c.spec.ID
+	e.PID, e.Incarnation, e.Reason = c.pid, c.incarnation, reason
 }

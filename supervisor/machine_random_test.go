@@ -141,11 +141,12 @@ func (w *world) request() {
 		return
 	}
 	id := rapid.SampledFrom([]string{"a", "b", "c", "d", "e"}).Draw(w.t, "id")
+	spec := drawChild(w.t, id, w.spec.AutoShutdown)
 	w.feed(event{
 		kind:   rapid.SampledFrom([]eventKind{evStart, evTerminate, evRestart, evDelete}).Draw(w.t, "request"),
 		key:    keyOf(id),
 		caller: w.calls,
-		spec:   drawChild(w.t, id, w.spec.AutoShutdown),
+		spec:   &spec,
 	})
 }
 
@@ -174,7 +175,7 @@ func (w *world) hear() {
 
 func (w *world) feed(ev event) {
 	for events := []event{ev}; len(events) > 0; events = events[1:] {
-		actions := w.m.step(events[0], w.now)
+		actions := w.m.step(&events[0], w.now)
 		for i, a := range actions {
 			require.False(w.t, w.exited, "nothing happens after the end")
 			if next := w.perform(a); next != nil {

@@ -115,7 +115,8 @@ func (s *story) call(t *testing.T, d *datadriven.TestData) event {
 		ev.arg = what
 	default:
 		ev.key.id = what
-		ev.spec = childSpec(t, d.CmdArgs[1:])
+		spec := childSpec(t, d.CmdArgs[1:])
+		ev.spec = &spec
 	}
 	return ev
 }
@@ -220,7 +221,7 @@ func reason(text string) error {
 // feed plays the process: it answers starts at once.
 func (s *story) feed(ev event) {
 	for events := []event{ev}; len(events) > 0; events = events[1:] {
-		for _, a := range s.m.step(events[0], s.now) {
+		for _, a := range s.m.step(&events[0], s.now) {
 			if next := s.show(a); next != nil {
 				events = append(events, *next)
 			}

@@ -78,7 +78,7 @@ func (p *modelProc) handleSup(msg any) {
 func (s *modelSup) handleRequest(r modelRequest) {
 	switch q := r.what.(type) {
 	case adminRequest:
-		s.feed(event{kind: q.kind, key: q.key, spec: q.spec, arg: q.arg, caller: r.from})
+		s.feed(event{kind: q.kind, key: q.key, spec: &q.spec, arg: q.arg, caller: r.from})
 	case whichRequest:
 		c, err := s.m.find(key(q))
 		if err != nil {
@@ -108,7 +108,7 @@ func (s *modelSup) goOn() {
 		case len(s.events) > 0:
 			ev := s.events[0]
 			s.events = s.events[1:]
-			s.actions = s.m.step(ev, s.p.w.clock.Now())
+			s.actions = s.m.step(&ev, s.p.w.clock.Now())
 		default:
 			if s.booting {
 				s.booting = false

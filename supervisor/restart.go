@@ -109,7 +109,8 @@ func (m *machine) tryAgain(c *child, why error, after time.Duration) {
 	c.retryAt = m.now.Add(after)
 	m.setState(c, restarting)
 	m.kids.remember(c)
-	m.do(action{kind: doRetry, child: c, attempt: c.attempt, after: after})
+	a := m.do(doRetry)
+	a.child, a.attempt, a.after = c, c.attempt, after
 }
 
 // backoff returns how long the next restart of c has to wait, and counts it.

@@ -16,6 +16,7 @@ type supervisor struct {
 	makeSpec func(c *actors.Context) (Spec, error)
 	spec     Spec
 	m        *machine
+	next     event // for the machine; here because it is large for the small stack of a process that was at rest
 	since    time.Time
 	ghosts   ghosts
 	// booting is set during Init, where waiting is the only way to hear of a death.
@@ -66,21 +67,23 @@ func (s *supervisor) Init(c *actors.Context) error {
 	s.since = c.Clock().Now()
 	c.TrapExits()
 	s.booting = true
-	err = s.feed(c, event{kind: evBoot})
+	err = s.feed(c, evBoot)
 	s.booting = false
 	return err
 }
 
 // HandleStop stops the children; the process ends when the last one is dead.
 func (s *supervisor) HandleStop(c *actors.Context, reason error) error {
-	return s.feed(c, event{kind: evStop, err: reason})
+	s.next.err = reason
+	return s.feed(c, evStop)
 }
 
 // HandleCall serves the functions of this package.
 func (s *supervisor) HandleCall(c *actors.Context, from actors.From, msg any) error {
 	switch q := msg.(type) {
 	case adminRequest:
-		return s.feed(c, event{kind: q.kind, key: q.key, spec: q.spec, arg: q.arg, caller: from})
+		s.next = event{key: q.key, spec: &q.spec, arg: q.arg, caller: from}
+		return s.feed(c, q.kind)
 	case whichRequest:
 		c, err := s.m.find(key(q))
 		if err != nil {
@@ -124,59 +127,64 @@ func (s *supervisor) HandleInfo(c *actors.Context, msg any) error {
 		if msg.PID.Alive() {
 			return nil // a signal that somebody sent; only the parent's counts
 		}
-		s.bury(c, msg.PID)
-		return s.feed(c, event{kind: evExit, pid: msg.PID, err: msg.PID.Reason()})
+		return s.died(c, evExit, msg.PID)
 	case actors.Down:
-		s.bury(c, msg.PID)
-		return s.feed(c, event{kind: evDown, pid: msg.PID, err: msg.PID.Reason()})
+		return s.died(c, evDown, msg.PID)
 	case stopTimeout:
-		return s.feed(c, event{kind: evTimeout, pid: msg.pid})
+		s.next.pid = msg.pid
+		return s.feed(c, evTimeout)
 	case alarm:
-		return s.feed(c, event{kind: evTimeout})
+		return s.feed(c, evTimeout)
 	case retry:
-		return s.feed(c, event{kind: evRetry, child: msg.child, attempt: msg.attempt})
+		s.next.child, s.next.attempt = msg.child, msg.attempt
+		return s.feed(c, evRetry)
 	}
 	return nil
 }
 
-// feed gives an event to the machine and performs what comes of it. A non-nil result is the supervisor's exit reason.
-func (s *supervisor) feed(c *actors.Context, ev event) error {
-	events := []event{ev}
-	for len(events) > 0 {
-		actions := s.m.step(events[0], c.Clock().Now())
-		events = events[1:]
-		for _, a := range actions {
-			next, err := s.perform(c, a)
-			if err != nil {
+func (s *supervisor) died(c *actors.Context, heard eventKind, pid *actors.PID) error {
+	s.bury(c, pid)
+	s.next.pid, s.next.err = pid, pid.Reason()
+	return s.feed(c, heard)
+}
+
+// feed gives the next event, of which all but the kind is there, to the machine, and performs what comes of it. A non-nil
+// result is the supervisor's exit reason.
+func (s *supervisor) feed(c *actors.Context, kind eventKind) error {
+	for s.next.kind = kind; s.next.kind != evNone; {
+		actions := s.m.step(&s.next, c.Clock().Now())
+		s.next = event{}
+		for i := range actions {
+			if err := s.perform(c, &actions[i]); err != nil {
 				return err
 			}
-			if next != nil {
-				events = append(events, *next)
-			}
 		}
+		clear(actions)
 	}
 	return nil
 }
 
-// perform does one action. It returns the event that has come of it at once, or the supervisor's exit reason.
-func (s *supervisor) perform(c *actors.Context, a action) (*event, error) {
+// perform does one action. What comes of it at once is the next event. A non-nil result is the supervisor's exit reason.
+func (s *supervisor) perform(c *actors.Context, a *action) error {
 	switch a.kind {
 	case doStart:
-		pid, err := startChild(c, a.child)
-		if err != nil {
-			return &event{kind: evFailed, child: a.child, err: err}, nil //nolint:nilerr // the machine decides what it means
+		s.next.child = a.child
+		if s.next.pid, s.next.err = startChild(c, a.child); s.next.err == nil {
+			s.next.kind = evStarted
+		} else {
+			s.next.kind = evFailed
 		}
-		return &event{kind: evStarted, child: a.child, pid: pid}, nil
 	case doStop:
 		if s.booting {
 			stopAndWait(c, a.pid, a.how)
-			return &event{kind: evDown, pid: a.pid, err: a.pid.Reason()}, nil
+			s.next.kind, s.next.pid, s.next.err = evDown, a.pid, a.pid.Reason()
+			return nil
 		}
 		s.stop(c, a.pid, a.how)
-	case doKill:
-		c.Exit(a.pid, actors.Killed)
 	case doAlarm:
 		c.SendAfter(a.after, alarm{})
+	case doKill:
+		c.Exit(a.pid, actors.Killed)
 	case doRetry:
 		if msg := (retry{a.child, a.attempt}); a.after > 0 {
 			c.SendAfter(a.after, msg)
@@ -192,11 +200,11 @@ func (s *supervisor) perform(c *actors.Context, a action) (*event, error) {
 		}
 		answer(a.caller.(actors.From), nil, err)
 	case doPublish:
-		s.publish(a.event)
+		s.publish(&a.event)
 	case doExit:
-		return nil, a.err
+		return a.err
 	}
-	return nil, nil
+	return nil
 }
 
 // answer gives a caller a value or an error.
@@ -303,7 +311,10 @@ func (s *supervisor) list(now time.Time) listing {
 }
 
 // publish tells the world about an event.
-func (s *supervisor) publish(e Event) {
+func (s *supervisor) publish(e *Event) {
+	if s.spec.Events != nil {
+		s.spec.Events.Publish(*e)
+	}
 	level, msg := slog.LevelDebug, e.Kind.String()
 	switch e.Kind {
 	case ChildStarted:
@@ -321,6 +332,12 @@ func (s *supervisor) publish(e Event) {
 	case AutoShutdownBegun:
 		level = slog.LevelInfo
 	}
+	if s.spec.Log.Enabled(context.Background(), level) {
+		s.log(e, level, msg)
+	}
+}
+
+func (s *supervisor) log(e *Event, level slog.Level, msg string) {
 	attrs := []slog.Attr{
 		slog.String("part", "supervisor"), slog.String("supervisor", e.Supervisor), slog.String("child", e.ID),
 		slog.Int("incarnation", e.Incarnation),
@@ -329,5 +346,4 @@ func (s *supervisor) publish(e Event) {
 		attrs = append(attrs, slog.Any("err", e.Reason))
 	}
 	s.spec.Log.LogAttrs(context.Background(), level, msg, attrs...) //nolint:sloglint // one of the fixed names above
-	s.spec.Events.Publish(e)
 }

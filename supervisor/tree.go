@@ -69,7 +69,7 @@ type Node struct {
 }
 
 // Tree returns a supervisor and all that is below it. A supervisor below the root that does not answer, because it is
-// dying or busy until ctx ends, appears without children and with Err.
+// dying or busy until ctx ends, appears without children and with Err, and keeps nobody else from being listed.
 func Tree(ctx context.Context, sup *actors.PID) (Node, error) {
 	l, err := actors.Call[listing](ctx, sup, listRequest{})
 	if err != nil {
@@ -77,24 +77,56 @@ func Tree(ctx context.Context, sup *actors.PID) (Node, error) {
 	}
 	root := Node{ChildInfo: ChildInfo{ID: l.name, PID: sup, Type: TypeSupervisor, State: alive.String(), Since: l.since}}
 	root.describe()
-	root.fill(ctx, l)
-	return root, nil
+	a := asking{left: make(map[*Node]bool)}
+	a.enter(&root, l)
+	for {
+		o, err := a.requests.Receive(ctx)
+		if err != nil {
+			for n := range a.left {
+				n.Err = err
+			}
+			return root, nil //nolint:nilerr // ErrNoRequests: all have answered; else those who have not say why
+		}
+		a.hear(o.Label.(*Node), o.Value, o.Err)
+	}
 }
 
-// fill adds what a supervisor has said of itself and of its children, and asks those of them that are supervisors.
-func (n *Node) fill(ctx context.Context, l listing) {
+// asking asks all supervisors that become known, at once.
+type asking struct {
+	requests actors.Collection
+	left     map[*Node]bool
+}
+
+// enter fills in what a supervisor has said and asks the supervisors among its children.
+func (a *asking) enter(n *Node, l listing) {
+	n.fill(l)
+	for i := range n.Children {
+		c := &n.Children[i]
+		if c.Type == TypeSupervisor && c.PID != nil && a.requests.Add(c.PID.SendRequest(listRequest{}), c) == nil {
+			a.left[c] = true
+		}
+	}
+}
+
+func (a *asking) hear(n *Node, v any, err error) {
+	delete(a.left, n)
+	l, ok := v.(listing)
+	switch {
+	case err != nil:
+		n.Err = err
+	case !ok:
+		n.Err = &actors.ReplyTypeError{PID: n.PID, Reply: v}
+	default:
+		a.enter(n, l)
+	}
+}
+
+// fill adds what a supervisor has said of itself and of its children.
+func (n *Node) fill(l listing) {
 	n.Supervisor = &l.info
 	n.Children = make([]Node, len(l.children))
 	for i, info := range l.children {
-		below := &n.Children[i]
-		below.ChildInfo = info
-		if info.Type != TypeSupervisor || info.PID == nil {
-			continue
-		}
-		l, err := actors.Call[listing](ctx, info.PID, listRequest{})
-		if below.Err = err; err == nil {
-			below.fill(ctx, l)
-		}
+		n.Children[i].ChildInfo = info
 	}
 }
 
