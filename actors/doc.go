@@ -43,18 +43,30 @@
 //
 // # Watching
 //
-// A process that wants to know of a death sets a monitor ([Context.Monitor]) and gets one [Down] with the reason. Processes
-// that cannot live without each other are linked ([Context.Link], [Context.StartLink]): the death of one is an exit signal
-// to the other, which dies of it too, unless the reason is Normal. A process that traps exits ([Context.TrapExits]) gets an
-// [Exit] message in its place, as supervisors do. Its parent, which is who started it by StartLink, it obeys all the same:
-// it ends, after Terminate, when the parent dies or sends it an exit signal.
+// A process that wants to know of a death sets a monitor ([Context.Monitor], [Context.StartMonitor]) and gets one [Down]
+// with the reason. Processes that cannot live without each other are linked ([Context.Link], [Context.StartLink]): the
+// death of one is an exit signal to the other, which dies of it too, unless the reason is Normal. A process that traps
+// exits ([Context.TrapExits]) gets an [Exit] message in its place, as supervisors do. Its parent, which is who started
+// it by StartLink, it obeys all the same: it ends, after Terminate, when the parent dies or sends it an exit signal.
 //
 // # Waiting
 //
-// A callback should not wait for long: meanwhile nothing else is handled. What takes time runs beside it: [Context.Go] runs
-// a function in a goroutine and brings its result as a message; [Context.Request] is a call whose answer is a message;
-// [Context.SendAfter] is a timer. All three end with the process. Blocking I/O hangs on the context of the process, by
-// context.AfterFunc, which closes it when the process dies.
+// A callback should not wait for long: meanwhile nothing else is handled. What takes time runs beside it: [Context.Go]
+// runs a function in a goroutine and brings its result as a message; [Context.Request] is a call whose answer is a
+// message; [Context.SendAfter] is a timer, and [Context.SetIdleTimeout] one for when nothing else happens. All of them
+// end with the process. Blocking I/O hangs on the context of the process, by context.AfterFunc, which closes it when the
+// process dies.
+//
+// Who has several calls to make, and can wait for them together, sends them by SendRequest and collects what comes of them
+// in a [Collection].
+//
+// # Looking into a process
+//
+// A crash is logged in one line, process_crashed, with the process, the reason, the type of the last message, the caller if
+// that was a call, and the stack if it was a panic. The values of message and state are not: they may hold secrets. A message
+// or a process that implements slog.LogValuer, and a process that implements [StatusFormatter], say themselves what may be
+// seen of them. [GetStatus] asks for the same while the process lives; [Inspect] and [Replace] reach its value, for tests and
+// for the operator's emergency.
 //
 // # What is guaranteed
 //
