@@ -176,6 +176,12 @@ func atRest(t *testing.T, pid *actors.PID, clock *actortest.Clock, setter string
 	actortest.Eventually(t, func() bool { return clock.Pending() == 2 })
 }
 
+// handled returns when a process has handled what was sent to it before, without giving it a message.
+func handled(t *testing.T, pid *actors.PID) {
+	t.Helper()
+	require.NoError(t, actors.Inspect(t.Context(), pid, func(actors.Process) {}))
+}
+
 // An idle timeout that is set by a callback comes once, if nothing else does; any message cancels it, also one that is in
 // the mailbox together with it.
 func TestOTP_handle_event_timeout(t *testing.T) {
@@ -189,15 +195,15 @@ func TestOTP_handle_event_timeout(t *testing.T) {
 			clock.Advance(1)
 			require.Equal(t, "timeout", <-s.got)
 			clock.Advance(time.Hour)
-			started(t, pid)
+			handled(t, pid)
 			require.Empty(t, s.got)
 
 			for canceller, cancel := range cancellers {
 				atRest(t, pid, clock, setter)
 				cancel(t, pid, clock)
-				started(t, pid)
+				handled(t, pid)
 				clock.Advance(time.Hour)
-				started(t, pid)
+				handled(t, pid)
 				require.Empty(t, s.got, canceller)
 				require.Zero(t, clock.Pending(), canceller)
 			}

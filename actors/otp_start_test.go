@@ -260,9 +260,9 @@ func TestOTP_start_event_timeout(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, pid, clock := idleServer(t, time.Second)
 			send(pid)
-			started(t, pid)
+			handled(t, pid)
 			clock.Advance(time.Hour)
-			started(t, pid)
+			handled(t, pid)
 			require.Empty(t, s.got)
 			require.Zero(t, clock.Pending())
 		})
@@ -270,9 +270,9 @@ func TestOTP_start_event_timeout(t *testing.T) {
 	t.Run("queued", func(t *testing.T) {
 		s, pid, clock := idleServer(t, time.Nanosecond, "queued")
 		require.Equal(t, "queued", <-s.got)
-		started(t, pid)
+		handled(t, pid)
 		clock.Advance(time.Hour)
-		started(t, pid)
+		handled(t, pid)
 		require.Empty(t, s.got)
 	})
 	t.Run("continue", func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -24,28 +25,34 @@ func TestReplyLast(t *testing.T) {
 	}
 	for name, end := range ends {
 		t.Run(name, func(t *testing.T) {
-			sys := newSystem(t)
-			inTerminate, leave := make(chan struct{}), make(chan struct{})
-			probe := &stopping{reason: actors.Shutdown, terminate: func() {
-				close(inTerminate)
-				<-leave
-				end.terminate()
-			}}
-			pid, err := sys.Start(t.Context(), probe)
-			require.NoError(t, err)
-			answer := make(chan any, 1)
-			go func() {
-				v, err := pid.Call(context.Background(), "x")
-				answer <- []any{v, err}
-			}()
-			<-inTerminate
-			require.Empty(t, answer, "Terminate has not returned")
-			close(leave)
-			require.Equal(t, []any{"x", nil}, <-answer)
-			actortest.AwaitDeath(t, pid)
-			end.check(t, pid.Reason())
+			synctest.Test(t, func(t *testing.T) { replyLast(t, end.terminate, end.check) })
 		})
 	}
+}
+
+func replyLast(t *testing.T, terminate func(), check func(*testing.T, error)) {
+	t.Helper()
+	sys := newSystem(t)
+	inTerminate, leave := make(chan struct{}), make(chan struct{})
+	pid, err := sys.Start(t.Context(), &stopping{reason: actors.Shutdown, terminate: func() {
+		close(inTerminate)
+		<-leave
+		terminate()
+	}}, actors.WithName("x"))
+	require.NoError(t, err)
+	answer := make(chan any, 1)
+	go func() {
+		v, err := pid.Call(context.Background(), "x")
+		answer <- []any{v, err}
+	}()
+	<-inTerminate
+	synctest.Wait()
+	require.Empty(t, answer, "Terminate has not returned")
+	close(leave)
+	require.Equal(t, []any{"x", nil}, <-answer)
+	actortest.AwaitDeath(t, pid)
+	check(t, pid.Reason())
+	require.NoError(t, sys.Close(t.Context()))
 }
 
 // A process that has not ended yet, or that is not let to end, sends no last reply.
