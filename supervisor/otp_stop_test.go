@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shearpin/shearpin/actors"
+	"github.com/shearpin/shearpin/actors/actortest"
 	"github.com/shearpin/shearpin/supervisor"
 	"github.com/shearpin/shearpin/supervisor/internal/workers"
 )
@@ -207,10 +207,17 @@ func TestOTP_sup_stop_race(t *testing.T) {
 						}
 						synctest.Wait()
 						require.Len(t, watch.Downs(), len(pids)-1, "all but the slow one and the supervisor are dead")
-						<-sup.Done()
+						// Who asks for something now is answered by the end.
+						_, err := supervisor.StartChild(t.Context(), sup, workers.Worker{}.Child("late"))
+						require.Equal(t, actors.Shutdown, err)
+						require.False(t, sup.Alive())
 					})
 					watch.Expect(t, append(reasons, actors.Shutdown)...)
-					require.Equal(t, []*actors.PID{sup}, exitedOf(parent.Exits(t)))
+					synctest.Wait() // those who are linked hear of a death after those who monitor
+					exits := parent.Exits(t)
+					require.Len(t, exits, 1)
+					require.Same(t, sup, exits[0].PID)
+					require.Equal(t, actors.Shutdown, exits[0].Reason)
 					requireExitsOnly(t, events, pids, reasons)
 				})
 			})
@@ -223,12 +230,13 @@ func TestOTP_sup_stop_race(t *testing.T) {
 			sys := newSystem(t)
 			sup := start(t, sys, supervisor.Spec{Intensity: 100, Strategy: supervisor.RestForOne})
 			pids, reasons := racers(t, sup, false)
-			var wg sync.WaitGroup
-			wg.Go(func() { _ = sup.Stop(context.Background(), actors.Shutdown) })
+			stopped := make(chan error, 1)
+			go func() { stopped <- sup.Stop(context.Background(), actors.Shutdown) }()
 			for i, pid := range slices.Backward(pids) {
 				endItself(pid, reasons[i])
 			}
-			wg.Wait()
+			actortest.AwaitDeath(t, sup)
+			require.NoError(t, <-stopped)
 			for i, pid := range pids {
 				require.Contains(t, []error{reasons[i], actors.Shutdown}, pid.Reason())
 			}
@@ -236,13 +244,6 @@ func TestOTP_sup_stop_race(t *testing.T) {
 			require.Empty(t, sys.Processes())
 		}
 	})
-}
-
-func exitedOf(exits []actors.Exit) (pids []*actors.PID) {
-	for _, e := range exits {
-		pids = append(pids, e.PID)
-	}
-	return pids
 }
 
 // requireExitsOnly checks that a supervisor has told of the end of every child, and of nothing else.
@@ -253,7 +254,8 @@ func requireExitsOnly(t *testing.T, events *actors.Subscription[supervisor.Event
 	told := map[*actors.PID]error{}
 	for e := range events.C() {
 		require.Equal(t, supervisor.ChildExited, e.Kind)
-		require.NotContains(t, told, e.PID)
+		_, again := told[e.PID]
+		require.False(t, again, "%v has ended twice", e.PID)
 		told[e.PID] = e.Reason
 	}
 	require.Len(t, told, len(pids))
