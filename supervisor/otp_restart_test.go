@@ -1,6 +1,7 @@
 package supervisor_test
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"testing"
@@ -294,7 +295,7 @@ func requireSpecAfter(t *testing.T, sup *actors.PID, spec supervisor.ChildSpec, 
 	case spec.Restart == supervisor.Temporary:
 		require.NoError(t, err)
 		require.Same(t, pid, sup.System().Whereis(spec.ID))
-	case how.Name == "terminate_child", spec.Restart == supervisor.Transient && how.Reason == actors.Normal:
+	case how.Name == "terminate_child", spec.Restart == supervisor.Transient && errors.Is(how.Reason, actors.Normal):
 		require.ErrorIs(t, err, supervisor.ErrAlreadyPresent)
 		_, err = supervisor.RestartChild(t.Context(), sup, spec.ID)
 		require.NoError(t, err)

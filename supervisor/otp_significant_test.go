@@ -176,6 +176,31 @@ func TestOTP_significant_transient(t *testing.T) {
 	})
 }
 
+// A supervisor of dynamic children has no auto-shutdown: with one it does not start, without it does.
+func TestOTP_significant_simple(t *testing.T) {
+	for _, auto := range autoShutdowns {
+		t.Run(auto.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				sys := newSystem(t)
+				spec := simple(supervisor.Transient, 2)
+				spec.AutoShutdown = auto
+				sup, err := sys.Start(t.Context(), supervisor.New(spec))
+				if auto == supervisor.AutoShutdownNever {
+					require.NoError(t, err)
+					require.NoError(t, sup.Stop(t.Context(), actors.Shutdown))
+					return
+				}
+				var wrong *supervisor.SpecError
+				require.ErrorAs(t, err, &wrong)
+				require.Equal(t, "sup", wrong.Supervisor)
+				require.Empty(t, wrong.Child)
+				require.Contains(t, wrong.Problem, "auto-shutdown")
+				require.NotErrorIs(t, err, actors.Shutdown, "it has not begun")
+			})
+		})
+	}
+}
+
 // Significant children that are stopped because a sibling crashed, or left alone by that, do not end the supervisor.
 func TestOTP_significant_bystander(t *testing.T) {
 	for _, strategy := range []supervisor.Strategy{supervisor.OneForOne, supervisor.OneForAll, supervisor.RestForOne} {

@@ -1,7 +1,6 @@
 package supervisor_test
 
 import (
-	"errors"
 	"runtime"
 	"testing"
 	"testing/synctest"
@@ -299,29 +298,4 @@ func TestOTP_hanging_restart_loop_simple(t *testing.T) {
 		require.Equal(t, actors.Killed, bystander.Reason())
 		require.Empty(t, sys.Processes())
 	})
-}
-
-// A supervisor of dynamic children has no auto-shutdown: with one it does not start, without it does.
-func TestOTP_significant_simple(t *testing.T) {
-	for _, auto := range autoShutdowns {
-		t.Run(auto.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				sys := newSystem(t)
-				spec := simple(supervisor.Transient, 2)
-				spec.AutoShutdown = auto
-				sup, err := sys.Start(t.Context(), supervisor.New(spec))
-				if auto == supervisor.AutoShutdownNever {
-					require.NoError(t, err)
-					require.NoError(t, sup.Stop(t.Context(), actors.Shutdown))
-					return
-				}
-				var wrong *supervisor.SpecError
-				require.ErrorAs(t, err, &wrong)
-				require.Equal(t, "sup", wrong.Supervisor)
-				require.Empty(t, wrong.Child)
-				require.Contains(t, wrong.Problem, "auto-shutdown")
-				require.False(t, errors.Is(err, actors.Shutdown), "it has not begun")
-			})
-		})
-	}
 }

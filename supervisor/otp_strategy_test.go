@@ -110,8 +110,10 @@ func TestOTP_one_for_all(t *testing.T) {
 		require.NotSame(t, child2, children(t, sup)["child2"].PID)
 		workers.RequireCounts(t, sup, 2, 2, 0, 2)
 
+		child1 = sys.Whereis("child1")
 		end(t, sup, "child2", workers.Abnormal)
 		require.True(t, sup.Alive())
+		require.Equal(t, actors.Shutdown, child1.Reason(), "those before it too")
 		end(t, sup, "child2", workers.Abnormal)
 		requireGaveUp(t, sup, "child2", workers.ErrDied)
 	})
