@@ -23,11 +23,13 @@ var cycles = flag.Int("cycles", 3000, "how many crash-and-restart cycles TestCyc
 // Named children of a real supervisor are brought down in every way there is, one or several at a time, over and over:
 // each death is told once and with the right process, each restart gets the name, and nothing stays behind.
 func TestCycles(t *testing.T) {
-	for _, strategy := range []supervisor.Strategy{supervisor.OneForOne, supervisor.OneForAll, supervisor.RestForOne} {
+	for _, strategy := range []supervisor.Strategy{
+		supervisor.OneForOne, supervisor.OneForAll, supervisor.RestForOne, supervisor.SimpleOneForOne,
+	} {
 		t.Run(strategy.String(), func(t *testing.T) {
 			goroutines := runtime.NumGoroutine()
 			r := newCycleRun(t, strategy)
-			total := max(*cycles/3, 100)
+			total := max(*cycles/4, 100)
 			r.until(total / 10)
 			before := heapInUse()
 			r.until(total)
@@ -89,9 +91,21 @@ func newCycleRun(t *testing.T, strategy supervisor.Strategy) *cycleRun {
 		r.children = append(r.children, c)
 		specs = append(specs, supervisor.Worker(c.name, func() actors.Process { return c.fresh() }, actors.WithName(c.name)))
 	}
+	if strategy == supervisor.SimpleOneForOne {
+		specs = []supervisor.ChildSpec{{ID: "template", StartWith: func(c *actors.Context, arg any) (*actors.PID, error) {
+			child := arg.(*cycleChild)
+			return c.StartLink(child.fresh(), actors.WithName(child.name))
+		}}}
+	}
 	r.sup = start(t, r.sys, supervisor.Spec{
 		Strategy: strategy, Intensity: 1 << 30, Period: time.Millisecond, Events: bus, Children: specs,
 	})
+	if strategy == supervisor.SimpleOneForOne {
+		for _, c := range r.children {
+			_, err := supervisor.StartChildWith(t.Context(), r.sup, c)
+			require.NoError(t, err)
+		}
+	}
 	return r
 }
 
@@ -280,6 +294,9 @@ func (b *cycleBook) enter(e supervisor.Event) (faults []string) {
 		if !ok {
 			faults = append(faults, fault)
 		}
+	}
+	if e.PID.Name() != "" {
+		e.ID = e.PID.Name() // dynamic children have that of their template
 	}
 	running := b.running[e.ID]
 	switch e.Kind {
