@@ -221,8 +221,8 @@ func (p *puttingOff) HandleCall(c *actors.Context, from actors.From, msg any) er
 }
 
 func (p *puttingOff) HandleInfo(_ *actors.Context, msg any) error {
-	p.froms[len(p.answered)].Reply(msg)
 	p.answered = append(p.answered, msg)
+	p.froms[len(p.answered)-1].Reply(msg)
 	return nil
 }
 
