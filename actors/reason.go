@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -65,9 +66,9 @@ const maxStack = 64
 // the program counters of the panic. Formatting them is left to Stack, because a crash is an ordinary event here and must
 // be cheap.
 func NewPanicError(value any) *PanicError {
-	pcs := make([]uintptr, maxStack)
+	var pcs [maxStack]uintptr
 	// The first two are runtime.Callers and this function.
-	return &PanicError{Value: value, pcs: pcs[:runtime.Callers(2, pcs)]}
+	return &PanicError{Value: value, pcs: slices.Clone(pcs[:runtime.Callers(2, pcs[:])])}
 }
 
 func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }

@@ -65,8 +65,9 @@ func NewSystem(o Options) *System {
 		dispatcher: o.Dispatcher,
 		names:      make(map[string]*PID),
 		emptied:    make(chan struct{}),
-		// This queue allocates per message but keeps nothing when empty; the ring of the default mailbox never shrinks.
-		mailbox: actor.Unbounded(),
+		// This queue allocates per message and keeps nothing when empty. All that it carries are wake-ups; the ring of the
+		// other one would be a quarter of the memory of a process at rest.
+		mailbox: actor.UnboundedLockfree(),
 	}
 	if s.clock == nil {
 		s.clock = RealClock{}
