@@ -13,7 +13,7 @@ type Collection struct {
 	pending list[*Pending] // without an outcome
 	arrived list[*Pending] // with an outcome that nobody has taken yet
 	wake    chan struct{}  // has one element if something has arrived since somebody looked
-	sys     *System        // of the first request
+	sys     *System        // of the first request to a process
 }
 
 // Outcome is what became of one request of a [Collection].
@@ -30,6 +30,8 @@ func (c *Collection) Add(k *Pending, label any) error {
 	c.mu.Lock()
 	if c.wake == nil {
 		c.wake = make(chan struct{}, 1)
+	}
+	if c.sys == nil {
 		c.sys = k.PID().System()
 	}
 	added := k.collection.CompareAndSwap(nil, c)
@@ -55,17 +57,19 @@ func (c *Collection) Len() int {
 }
 
 // Receive waits for the next outcome and takes it out. If ctx ends first, it abandons all requests that are left, so that
-// their answers are dropped, empties the collection and returns a *WaitError. ErrNoRequests: it is empty.
+// their answers are dropped, empties the collection and returns a *WaitError. ErrNoRequests: it is empty. ErrCallingSelf,
+// as of Wait, empties it too.
 func (c *Collection) Receive(ctx context.Context) (Outcome, error) {
 	o, err := c.Wait(ctx)
-	if err != nil {
+	if err != nil && err != ErrNoRequests { // else there is nothing to abandon but what somebody has added since
 		c.abandon()
 	}
 	return o, err
 }
 
 // Wait waits for the next outcome and takes it out. If ctx ends first it returns a *WaitError and the requests go on:
-// the next Wait may get what this one did not. ErrNoRequests: the collection is empty.
+// the next Wait may get what this one did not. ErrNoRequests: the collection is empty. ErrCallingSelf: ctx is that of a
+// process, and all that are left are requests to that process, which would wait for itself.
 func (c *Collection) Wait(ctx context.Context) (Outcome, error) {
 	for {
 		o, ok, left := c.take()
@@ -76,6 +80,8 @@ func (c *Collection) Wait(ctx context.Context) (Outcome, error) {
 			return Outcome{}, ErrNoRequests
 		case ctx.Err() != nil:
 			return Outcome{}, &WaitError{"requests", nil, context.Cause(ctx)}
+		case c.waitsOnlyFor(callerOf(ctx)):
+			return Outcome{}, ErrCallingSelf
 		}
 		select {
 		case <-c.wake:
@@ -83,6 +89,21 @@ func (c *Collection) Wait(ctx context.Context) (Outcome, error) {
 		}
 		c.sys.resumed(waiterOf(ctx))
 	}
+}
+
+// waitsOnlyFor reports whether nothing but p can bring an outcome.
+func (c *Collection) waitsOnlyFor(p *PID) bool {
+	if p == nil {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for n := c.pending.first; n != nil; n = n.next {
+		if n.item.PID() != p {
+			return false
+		}
+	}
+	return c.arrived.n == 0
 }
 
 // Check takes out the next outcome if there is one, and reports whether there was.

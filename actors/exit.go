@@ -72,11 +72,12 @@ func (p *PID) rest(last *PID) *PID {
 	for w, ok := next(p, &p.watchers); ok; w, ok = next(p, &p.watchers) {
 		w.down(p, p.reason)
 	}
-	// Those that p has started are told first: a supervisor that starts p again finds them dead, and their names free.
+	// Those that p has started are told first: a supervisor that starts p again finds them dead, and their names free. Not
+	// so those that trap exits, which are told to end only.
 	var room [4]*link
 	others := room[:0]
 	for k, ok := next(p, &p.links); ok; k, ok = next(p, &p.links) {
-		if k.peer(p).parent != p {
+		if k.peer(p).parent.Load() != p {
 			others = append(others, k)
 		} else if k.snap(p, false) {
 			last.nextDead, last = k.peer(p), k.peer(p)
@@ -85,13 +86,14 @@ func (p *PID) rest(last *PID) *PID {
 	for _, k := range others {
 		peer := k.peer(p)
 		// A start that failed tells its caller so; the starter is not sent an exit signal on top of it.
-		if k.snap(p, unstarted && peer == p.parent) {
+		if k.snap(p, unstarted && peer == p.parent.Load()) {
 			last.nextDead, last = peer, peer
 		}
 	}
 	for o, ok := next(p, &p.owned); ok; o, ok = next(p, &p.owned) {
 		o.abandon()
 	}
+	p.parent.Store(nil)
 	p.sys.dismiss(p)
 	p.decideStart(p.reason)
 	return last
@@ -115,7 +117,7 @@ func signal(from, to *PID, reason error) {
 	case !to.Alive(), from != nil && !from.Alive():
 	case reason == Killed:
 		died = to.markDead(Killed)
-	case from == nil && to.parent == nil && to.state.Load()&trapping != 0:
+	case from == nil && to.parent.Load() == nil && to.state.Load()&trapping != 0:
 		// Who has no parent is told to stop by nobody.
 		to.post(ours, &stopOrder{reason})
 	default:

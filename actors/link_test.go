@@ -1,8 +1,10 @@
 package actors_test
 
 import (
+	"runtime"
 	"sync"
 	"testing"
+	"weak"
 
 	"github.com/stretchr/testify/require"
 
@@ -167,4 +169,42 @@ func TestLinksUnderAttack(t *testing.T) {
 		require.LessOrEqual(t, heard[c], 1)
 		aPID.Kill()
 	}
+}
+
+// heir starts its own successor, as often as it is told to, and ends.
+type heir struct {
+	actors.Base
+	left int
+	last chan *actors.PID
+}
+
+func (h *heir) HandleInfo(c *actors.Context, msg any) error {
+	if h.left == 0 {
+		h.last <- c.Self()
+		return nil
+	}
+	pid, err := c.StartLink(&heir{left: h.left - 1, last: h.last})
+	if err != nil {
+		return err
+	}
+	c.Send(pid, msg)
+	return actors.Normal
+}
+
+// Who is dead does not keep its parent from being forgotten: a process that is handed down does not grow.
+func TestAncestorsAreForgotten(t *testing.T) {
+	sys := newSystem(t)
+	h := &heir{left: 3, last: make(chan *actors.PID, 1)}
+	ancestor := func() weak.Pointer[actors.PID] {
+		first, err := sys.Start(t.Context(), h)
+		require.NoError(t, err)
+		first.Send("go on")
+		return weak.Make(first)
+	}()
+	last := <-h.last
+	actortest.Eventually(t, func() bool {
+		runtime.GC()
+		return ancestor.Value() == nil
+	})
+	require.True(t, last.Alive())
 }

@@ -150,3 +150,50 @@ func TestPendingInACallback(t *testing.T) {
 	}))
 	require.ErrorIs(t, <-waited, actors.Killed)
 }
+
+// What is added while an empty collection is asked is not abandoned with what is not there.
+func TestReceiveFromAnEmptyCollection(t *testing.T) {
+	sys := newSystem(t)
+	_, pid := start(t, sys, false)
+	release := stuck(pid, nothing)
+	defer release()
+	for range 20000 {
+		var all actors.Collection
+		k := pid.SendRequest("x")
+		ctx, cancel := context.WithCancel(t.Context())
+		var added sync.WaitGroup
+		added.Go(func() {
+			_ = all.Add(k, nil)
+			cancel()
+		})
+		_, err := all.Receive(ctx)
+		added.Wait()
+		if err == actors.ErrNoRequests { //nolint:errorlint // the contract
+			_, abandoned, _ := k.Check()
+			require.False(t, abandoned)
+		}
+		k.Abandon()
+	}
+}
+
+// A process that waits for nothing but answers of its own would wait for ever.
+func TestCollectionOfRequestsToOneself(t *testing.T) {
+	sys := newSystem(t)
+	_, other := start(t, sys, false)
+	_, pid := start(t, sys, false)
+	actortest.Do(t, pid, func(c *actors.Context) error {
+		var all actors.Collection
+		require.NoError(t, all.Add(c.SendRequest(c.Self(), "x"), "self"))
+		require.NoError(t, all.Add(c.SendRequest(other, "y"), "other"))
+		o, err := all.Wait(c.Ctx())
+		require.NoError(t, err)
+		require.Equal(t, "other", o.Label)
+		_, err = all.Wait(c.Ctx())
+		require.Same(t, actors.ErrCallingSelf, err)
+		require.Equal(t, 1, all.Len())
+		_, err = all.Receive(c.Ctx())
+		require.Same(t, actors.ErrCallingSelf, err)
+		require.Zero(t, all.Len())
+		return nil
+	})
+}

@@ -20,7 +20,7 @@ type PID struct {
 	id     uint64
 	name   string
 	kind   string
-	parent *PID
+	parent atomic.Pointer[PID] // forgotten at the death, or each incarnation would hold on to all of its ancestors
 	queue  queue
 	inbox  inbox
 	place  node[*PID] // in System.processes

@@ -83,7 +83,7 @@ func (p *PID) handleOurs(m any) error {
 			return nil
 		}
 	case *exitSignal:
-		if m.from != nil && m.from == p.parent {
+		if m.from != nil && m.from == p.parent.Load() {
 			return p.told(m.reason)
 		}
 	case *timer:

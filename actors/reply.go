@@ -16,9 +16,10 @@ func (c *Context) ReplyLast(from From, v any) {
 	l.replies = append(l.replies, lastWord{from, v})
 }
 
-// replyLast sends what ReplyLast kept. It changes nothing if the process has been killed meanwhile.
+// replyLast sends what ReplyLast kept. It changes nothing if the process has been killed meanwhile; the calls may be
+// another one's.
 func (p *PID) replyLast() {
-	if p.context.later == nil {
+	if p.context.later == nil || !p.Alive() {
 		return
 	}
 	for _, w := range p.context.later.replies {

@@ -79,3 +79,30 @@ func TestReplyLastWaitsForTheEnd(t *testing.T) {
 	_, err = pid.Call(t.Context(), "x")
 	require.ErrorIs(t, err, actors.Killed)
 }
+
+// The call that is answered last may be another process' call, which lives on. If the one who was to answer it is killed
+// before Terminate, nobody is told that Terminate has run.
+func TestReplyLastToAnothersCaller(t *testing.T) {
+	for name, kill := range map[string]bool{"killed": true, "not killed": false} {
+		t.Run(name, func(t *testing.T) {
+			sys := newSystem(t)
+			front := &keeper{froms: make(chan actors.From, 1)}
+			servant, err := sys.Start(t.Context(), front)
+			require.NoError(t, err)
+			k := servant.SendRequest("x")
+			from := <-front.froms
+			_, back := start(t, sys, false)
+			back.Send(actortest.Func(func(c *actors.Context) error {
+				c.ReplyLast(from, "done")
+				if kill {
+					c.Self().Kill()
+				}
+				return actors.Normal
+			}))
+			actortest.AwaitDeath(t, back)
+			actortest.Eventually(t, func() bool { return sys.Lingering() == 0 })
+			_, answered, _ := k.Check()
+			require.Equal(t, !kill, answered)
+		})
+	}
+}

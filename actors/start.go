@@ -96,7 +96,8 @@ func (s *System) start(ctx context.Context, parent *PID, m *monitor, impl Proces
 	}
 
 	decided := make(chan error, 1)
-	p := &PID{sys: s, id: s.lastID.Add(1), name: o.name, kind: o.kind, parent: parent, impl: impl, starter: decided}
+	p := &PID{sys: s, id: s.lastID.Add(1), name: o.name, kind: o.kind, impl: impl, starter: decided}
+	p.parent.Store(parent)
 	p.context.self = p
 	s.attach(p)
 	if err := p.tieToStarter(m); err != nil {
@@ -139,7 +140,7 @@ func (s *System) start(ctx context.Context, parent *PID, m *monitor, impl Proces
 
 // tieToStarter links or monitors a process that nobody knows yet. It fails if who wants that is dead.
 func (p *PID) tieToStarter(m *monitor) error {
-	starter := p.parent
+	starter := p.parent.Load()
 	if m != nil {
 		starter = m.owner
 	}

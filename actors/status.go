@@ -50,7 +50,7 @@ func GetStatus(ctx context.Context, pid *PID) (Status, error) {
 // status is what there is to show, without the state.
 func (p *PID) status(msg any, reason error) Status {
 	return Status{
-		PID: p, Parent: p.parent, Trapping: p.state.Load()&trapping != 0, MailboxLen: p.MailboxLen(),
+		PID: p, Parent: p.parent.Load(), Trapping: p.state.Load()&trapping != 0, MailboxLen: p.MailboxLen(),
 		Message: msg, Reason: reason,
 	}
 }

@@ -45,7 +45,7 @@ type System struct {
 
 	lastID atomic.Uint64
 
-	// mu guards what follows. No other lock is taken while it is held.
+	// mu guards what follows. While it is held no lock is taken but those that a send takes, of an inbox and the dispatcher.
 	mu        sync.Mutex
 	names     map[string]*PID
 	processes list[*PID]

@@ -18,9 +18,9 @@ type ghost struct {
 	child *child
 }
 
-// add takes a dead process in if it lingers.
+// add takes a dead process in if it lingers. Of a death that waits for its turn the supervisor may hear twice.
 func (g *ghosts) add(pid *actors.PID, of *child) {
-	if pid.Lingering() == 0 {
+	if pid.Lingering() == 0 || slices.ContainsFunc(g.all, func(x ghost) bool { return x.pid == pid }) {
 		return
 	}
 	if len(g.all) >= g.limit {

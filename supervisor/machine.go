@@ -256,6 +256,10 @@ func (m *machine) work(j *job) bool {
 
 // started is the success of the start in hand.
 func (m *machine) started(c *child, pid *actors.PID) {
+	if m.kids.byPID[pid] != nil {
+		m.failed(c, errSamePID)
+		return
+	}
 	m.enter(c)
 	c.incarnation++
 	if m.job.kind == jobRestart {

@@ -118,7 +118,7 @@ type ChildSpec struct {
 	ID string
 	// Start starts the child, in the supervisor, for the first time and at every restart. It must use c.StartLink, and
 	// should return soon: a supervisor that waits for it does nothing else. actors.ErrIgnore means that the child is
-	// not needed at present. Other errors, and panics, are failed starts.
+	// not needed at present. Other errors, and panics, are failed starts, and so is a process that is a child already.
 	Start func(c *actors.Context) (*actors.PID, error)
 	// StartWith is the Start of a SimpleOneForOne supervisor's template, and of no other child. arg is what StartChildWith
 	// was given; the supervisor keeps it for restarts.

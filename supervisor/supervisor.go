@@ -152,6 +152,9 @@ func (s *supervisor) died(c *actors.Context, heard eventKind, pid *actors.PID) e
 // result is the supervisor's exit reason.
 func (s *supervisor) feed(c *actors.Context, kind eventKind) error {
 	for s.next.kind = kind; s.next.kind != evNone; {
+		if !c.Self().Alive() {
+			return c.Self().Reason() // killed, maybe while it waited for a start: what it takes for news is not true any more
+		}
 		actions := s.m.step(&s.next, c.Clock().Now())
 		s.next = event{}
 		for i := range actions {
@@ -233,13 +236,20 @@ func startChild(c *actors.Context, k *child) (pid *actors.PID, err error) {
 		return nil, err
 	case pid == nil:
 		return nil, errNoPID
+	case pid == c.Self():
+		return nil, errOwnPID
 	}
 	c.Link(pid) // changes nothing if the start function has done it, as it should
 	return pid, nil
 }
 
-// errNoPID is the failure of a start function that returns neither a process nor an error.
-var errNoPID = errors.New("start function returned no process")
+// Failures of a start function that returns no error: it returns no process, or one whose end could not be told from that
+// of a child.
+var (
+	errNoPID   = errors.New("start function returned no process")
+	errOwnPID  = errors.New("start function returned the supervisor")
+	errSamePID = errors.New("start function returned the process of another child")
+)
 
 // stop tells a child to end. It hears of the end by a monitor, because a child can cut its link.
 func (s *supervisor) stop(c *actors.Context, pid *actors.PID, how Shutdown) {

@@ -263,3 +263,62 @@ func TestEventsAndLog(t *testing.T) {
 		require.True(t, strings.HasSuffix(strings.Split(log.String(), "\n")[i], line), "line %d of\n%s", i, log.String())
 	}
 }
+
+// A process is one child, or its death would be told of one child only and the other's end be awaited for ever.
+func TestStartFunctionReturnsAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sys := newSystem(t)
+		returning := func(id string, pid func(c *actors.Context) *actors.PID) supervisor.ChildSpec {
+			return supervisor.ChildSpec{ID: id, Shutdown: supervisor.Infinity, Start: func(c *actors.Context) (*actors.PID, error) {
+				return pid(c), nil
+			}}
+		}
+		sibling := returning("sibling", func(c *actors.Context) *actors.PID { return c.System().Whereis("a") })
+		self := returning("self", (*actors.Context).Self)
+		sup := start(t, sys, supervisor.Spec{Children: []supervisor.ChildSpec{probe("a")}})
+		for _, spec := range []supervisor.ChildSpec{sibling, self} {
+			pid, err := supervisor.StartChild(t.Context(), sup, spec)
+			assert.ErrorAs(t, err, new(*supervisor.StartError), spec.ID)
+			assert.Nil(t, pid)
+		}
+		require.NotNil(t, sys.Whereis("a"))
+		_, err := sys.Start(t.Context(), supervisor.New(supervisor.Spec{Children: []supervisor.ChildSpec{probe("b"), self}}))
+		require.ErrorAs(t, err, new(*supervisor.StartError))
+		require.Nil(t, sys.Whereis("b"))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		require.NoError(t, sup.Stop(ctx, actors.Shutdown))
+	})
+}
+
+// A supervisor that is killed while it waits for a start tells nobody what became of that, nor that children are dead
+// that are not.
+func TestKilledInInitIsSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sys := newSystem(t)
+		events := actors.NewBus[supervisor.Event]()
+		news := events.Subscribe(10)
+		slow := supervisor.Worker("slow", func() actors.Process {
+			return &actortest.Probe{Trap: true, OnTerminate: func(*actors.Context, error) { time.Sleep(time.Second) }}
+		})
+		stuck := supervisor.Worker("stuck", func() actors.Process {
+			return &actortest.Probe{OnInit: func(*actors.Context) error { time.Sleep(time.Second); return nil }}
+		})
+		failed := make(chan error)
+		go func() {
+			spec := supervisor.Spec{Events: events, Children: []supervisor.ChildSpec{slow, stuck}}
+			_, err := sys.Start(context.Background(), supervisor.New(spec), actors.WithName("sup"))
+			failed <- err
+		}()
+		synctest.Wait()
+		sys.Whereis("sup").Kill()
+		require.ErrorIs(t, <-failed, actors.Killed)
+		time.Sleep(time.Minute)
+		news.Close()
+		var kinds []supervisor.EventKind
+		for e := range news.C() {
+			kinds = append(kinds, e.Kind)
+		}
+		require.Equal(t, []supervisor.EventKind{supervisor.ChildStarted}, kinds)
+	})
+}

@@ -165,3 +165,56 @@ func complete(n supervisor.Node) bool {
 	}
 	return true
 }
+
+// A supervisor that asks for the tree that it is in, from a start function, does not wait for itself.
+func TestTreeAskedForFromWithin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sys := newSystem(t)
+		var top *actors.PID
+		trees := make(chan supervisor.Node, 1)
+		child := supervisor.ChildSpec{ID: "child", Start: func(c *actors.Context) (*actors.PID, error) {
+			if top != nil {
+				tree, err := supervisor.Tree(c.Ctx(), top)
+				if err != nil {
+					return nil, err
+				}
+				trees <- tree
+			}
+			return c.StartLink(actortest.NewProbe(), actors.WithName("child"))
+		}}
+		sub := supervisor.Sub("sub", supervisor.Spec{Children: []supervisor.ChildSpec{child}})
+		top = start(t, sys, supervisor.Spec{Name: "top", Children: []supervisor.ChildSpec{probe("a"), sub}})
+		crash(t, sys, "child")
+		synctest.Wait()
+		require.Len(t, trees, 1)
+		tree := <-trees
+		require.Equal(t, "a", tree.Children[0].ID)
+		require.NoError(t, tree.Children[0].Err)
+		require.Same(t, actors.ErrCallingSelf, tree.Children[1].Err)
+	})
+}
+
+// A dead child that still runs is counted once, though the supervisor hears of its death twice: when it dies and its turn has
+// not come yet, and when it is to be stopped.
+func TestLingeringIsCountedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sys := newSystem(t)
+		leave := make(chan struct{})
+		defer close(leave)
+		slow := supervisor.Worker("slow", func() actors.Process {
+			return &actortest.Probe{Trap: true, OnTerminate: func(*actors.Context, error) { time.Sleep(time.Second) }}
+		})
+		sup := start(t, sys, supervisor.Spec{Children: []supervisor.ChildSpec{slow, probe("stuck")}})
+		stuck := sys.Whereis("stuck")
+		stuck.Send(actortest.Func(func(*actors.Context) error { <-leave; return nil }))
+		for _, id := range []string{"slow", "stuck"} {
+			go func() { _ = supervisor.TerminateChild(context.Background(), sup, id) }()
+			synctest.Wait()
+		}
+		stuck.Kill()
+		time.Sleep(2 * time.Second)
+		info, err := supervisor.WhichChild(t.Context(), sup, "stuck")
+		require.NoError(t, err)
+		require.Equal(t, []any{"stopped", 1}, []any{info.State, info.Lingering})
+	})
+}
