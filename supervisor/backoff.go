@@ -6,8 +6,9 @@ import "time"
 // long as the one before, up to Max. A child that has lived for Max begins with Min again. The zero value means no delay.
 //
 // While it waits the child is listed as restarting, with the time of the next attempt; under OneForAll and RestForOne its
-// siblings have been stopped by then. TerminateChild ends the waiting, and the supervisor goes on serving meanwhile. Restarts
-// count against the intensity as they do without a delay.
+// siblings have been stopped by then. The supervisor goes on serving meanwhile. TerminateChild ends the waiting; the siblings
+// then stay down until RestartChild, or a restart that they go with, starts them. Restarts count against the intensity as they
+// do without a delay.
 type Backoff struct {
 	// Min is the first delay. It is positive if Max is.
 	Min time.Duration

@@ -294,7 +294,11 @@ func (m *machine) failed(c *child, err error) {
 	case jobAPI:
 		j.failed = m.startFailure(c, err)
 	case jobRestart:
-		m.tryAgain(c, err, m.backoff(c))
+		wait := m.backoff(c)
+		if wait > 0 {
+			m.stopGroup(c) // those that have been started would work without the others for too long
+		}
+		m.tryAgain(c, err, wait)
 	}
 }
 

@@ -582,6 +582,9 @@ func (s *naiveSup) restart(k *naiveKid) {
 		}
 		if err := s.start(member, true); err != nil {
 			s.again(member, err, false)
+			if s.p.node.sup.Backoff.Min > 0 {
+				s.terminate(slices.DeleteFunc(s.group(member), func(o *naiveKid) bool { return o == member }))
+			}
 			return
 		}
 	}

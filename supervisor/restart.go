@@ -33,7 +33,8 @@ func (m *machine) died(c *child, reason error) {
 	}
 }
 
-// significantLeft reports whether a significant child has a process or will have one.
+// significantLeft reports whether a significant child has a process, or waits for a restart of its own. Those that are down
+// with others are not counted: OTP's are without a pid.
 func (m *machine) significantLeft() bool {
 	for c := range m.kids.newest() {
 		if c.spec.Significant && c.state != stopped {

@@ -61,7 +61,8 @@ const (
 	AutoShutdownNever AutoShutdown = iota
 	// AnySignificant ends the supervisor with the first such child.
 	AnySignificant
-	// AllSignificant ends it with the last one.
+	// AllSignificant ends it with the last one that had a process, or a restart of its own before it. As in OTP, one that is
+	// down with its siblings, until another child can be restarted, is not waited for.
 	AllSignificant
 )
 

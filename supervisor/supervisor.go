@@ -139,7 +139,7 @@ func (s *supervisor) HandleInfo(c *actors.Context, msg any) error {
 		s.next.child, s.next.attempt = msg.child, msg.attempt
 		return s.feed(c, evRetry)
 	}
-	return nil
+	return s.Base.HandleInfo(c, msg) // says that nobody has use for it
 }
 
 func (s *supervisor) died(c *actors.Context, heard eventKind, pid *actors.PID) error {

@@ -322,3 +322,14 @@ func TestKilledInInitIsSilent(t *testing.T) {
 		require.Equal(t, []supervisor.EventKind{supervisor.ChildStarted}, kinds)
 	})
 }
+
+// A message that a supervisor has no use for is in the log, and changes nothing.
+func TestUnexpectedMessage(t *testing.T) {
+	var out bytes.Buffer
+	sup := start(t, actortest.NewSystem(t, actors.Options{Logger: slog.New(slog.NewTextHandler(&out, nil))}), supervisor.Spec{})
+	sup.Send("x")
+	_, err := supervisor.CountChildren(t.Context(), sup)
+	require.NoError(t, err)
+	require.Contains(t, out.String(), "level=WARN msg=unexpected_message")
+	require.Contains(t, out.String(), "type=string")
+}
