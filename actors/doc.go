@@ -62,11 +62,11 @@
 //
 // # Looking into a process
 //
-// A crash is logged in one line, process_crashed, with the process, the reason, the type of the last message, the caller if
-// that was a call, and the stack if it was a panic. The values of message and state are not: they may hold secrets. A message
-// or a process that implements slog.LogValuer, and a process that implements [StatusFormatter], say themselves what may be
-// seen of them. [GetStatus] asks for the same while the process lives; [Inspect] and [Replace] reach its value, for tests and
-// for the operator's emergency.
+// A crash is logged in one line, process_crashed, with the process, the reason, the type of the last message, the caller
+// if that was a call, and the stack if it was a panic. The values of message and state are not: they may hold secrets,
+// which the reason, being logged, must not. A message or a process that implements slog.LogValuer, and a process that
+// implements [StatusFormatter], say themselves what may be seen of them. [GetStatus] asks for the same while the process
+// lives; [Inspect] and [Replace] reach its value, for tests and for the operator's emergency.
 //
 // # What is guaranteed
 //

@@ -76,7 +76,7 @@ func TestOTP_continue(t *testing.T) {
 	sys := newSystem(t)
 	take := func(s *server) (got []any) {
 		for range want {
-			got = append(got, <-s.got)
+			got = append(got, s.next(t))
 		}
 		return got
 	}
@@ -193,7 +193,7 @@ func TestOTP_handle_event_timeout(t *testing.T) {
 			clock.Advance(time.Second - 1)
 			require.Empty(t, s.got)
 			clock.Advance(1)
-			require.Equal(t, "timeout", <-s.got)
+			require.Equal(t, "timeout", s.next(t))
 			clock.Advance(time.Hour)
 			handled(t, pid)
 			require.Empty(t, s.got)
@@ -230,7 +230,7 @@ func TestOTP_handle_event_timeout(t *testing.T) {
 			}
 			q.runAll()
 			for _, msg := range want {
-				require.Equal(t, msg, <-s.got)
+				require.Equal(t, msg, s.next(t))
 			}
 			require.Empty(t, s.got)
 			require.NoError(t, sys.Close(t.Context()))
@@ -254,13 +254,13 @@ func TestOTP_handle_event_timeout_zero(t *testing.T) {
 				c.Self().Send("queued")
 				c.SetIdleTimeout(0, "timeout")
 			})
-			require.Equal(t, []any{"timeout", "queued"}, []any{<-s.got, <-s.got})
+			require.Equal(t, []any{"timeout", "queued"}, []any{s.next(t), s.next(t)})
 			setters[setter](t, pid, func(c *actors.Context) {
 				c.Self().Send("queued")
 				c.SetIdleTimeout(-1, "timeout")
 				c.Continue("continued")
 			})
-			require.Equal(t, []any{"continued", "queued"}, []any{<-s.got, <-s.got})
+			require.Equal(t, []any{"continued", "queued"}, []any{s.next(t), s.next(t)})
 			started(t, pid)
 			require.Empty(t, s.got)
 			require.Zero(t, clock.Pending())
@@ -289,7 +289,7 @@ func TestOTP_handle_event_timeout_plain(t *testing.T) {
 			require.NoError(t, actors.Replace(t.Context(), pid, func(s *server) *server { return s }))
 			require.Empty(t, s.got)
 			clock.Advance(1)
-			require.Equal(t, "timeout", <-s.got)
+			require.Equal(t, "timeout", s.next(t))
 		})
 	}
 }

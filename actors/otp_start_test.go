@@ -248,7 +248,7 @@ func TestOTP_start_event_timeout(t *testing.T) {
 	clock.Advance(time.Second - 1)
 	require.Empty(t, s.got)
 	clock.Advance(1)
-	require.Equal(t, "timeout", <-s.got)
+	require.Equal(t, "timeout", s.next(t))
 	clock.Advance(time.Hour)
 	require.Empty(t, s.got)
 
@@ -269,7 +269,7 @@ func TestOTP_start_event_timeout(t *testing.T) {
 	}
 	t.Run("queued", func(t *testing.T) {
 		s, pid, clock := idleServer(t, time.Nanosecond, "queued")
-		require.Equal(t, "queued", <-s.got)
+		require.Equal(t, "queued", s.next(t))
 		handled(t, pid)
 		clock.Advance(time.Hour)
 		handled(t, pid)
@@ -289,7 +289,7 @@ func TestOTP_start_event_timeout(t *testing.T) {
 		clock.Advance(time.Minute - 1)
 		require.Empty(t, s.got)
 		clock.Advance(1)
-		require.Equal(t, "from continue", <-s.got)
+		require.Equal(t, "from continue", s.next(t))
 	})
 }
 
@@ -297,7 +297,7 @@ func TestOTP_start_event_timeout(t *testing.T) {
 func TestOTP_start_event_timeout_zero(t *testing.T) {
 	for _, d := range []time.Duration{0, -time.Second} {
 		s, _, clock := idleServer(t, d, "queued", "and another")
-		require.Equal(t, []any{"timeout", "queued", "and another"}, []any{<-s.got, <-s.got, <-s.got})
+		require.Equal(t, []any{"timeout", "queued", "and another"}, []any{s.next(t), s.next(t), s.next(t)})
 		require.Zero(t, clock.Pending())
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -85,6 +86,18 @@ func (s *server) HandleInfo(c *actors.Context, msg any) error {
 func (s *server) Terminate(c *actors.Context, reason error) {
 	if s.onTerminate != nil {
 		s.onTerminate(c, reason)
+	}
+}
+
+// next waits for the next message that s has kept.
+func (s *server) next(t testing.TB) any {
+	t.Helper()
+	select {
+	case msg := <-s.got:
+		return msg
+	case <-time.After(20 * time.Second):
+		t.Fatal("no message")
+		return nil
 	}
 }
 

@@ -15,13 +15,13 @@ type Process interface {
 	// with it (ErrIgnore: the process is not needed); Terminate is not called then, and the name is free again when
 	// the start returns.
 	Init(c *Context) error
-	// HandleCall handles a Call or Request. It answers with from.Reply or from.Fail, now or later, or lets another
-	// process or goroutine answer. A caller that is never answered waits until its deadline or this process' death.
+	// HandleCall handles a Call, Request or SendRequest. It answers with from.Reply or from.Fail, now or later, with
+	// Context.ReplyLast if it ends by it, or lets another process or goroutine answer. A caller that is never answered waits until its deadline or this process' death.
 	HandleCall(c *Context, from From, msg any) error
 	// HandleCast handles a Cast.
 	HandleCast(c *Context, msg any) error
 	// HandleInfo handles everything else: plain messages, Down, Exit (when trapping), timers, the results of Go and
-	// Request, and what Continue was given.
+	// Request, and what Continue and SetIdleTimeout were given.
 	HandleInfo(c *Context, msg any) error
 	// Terminate runs last, when the process ends by a returned error or a panic, by Stop, or by its parent's exit
 	// while trapping exits. It does not run in a process that is killed, or that dies of an exit signal it does not
