@@ -99,9 +99,9 @@ type forward[T any] struct {
 
 // Forward sends every event to pid as a plain message, lossless and in order, until cancel is called or pid dies. A
 // message that was sent before cancel may still arrive after it. A non-nil wrap makes the message out of the event; it is
-// called by the publisher, must not block, and drops the event by returning nil. With a nil wrap the event is the message.
-// A panic in wrap, or runtime.Goexit, is a fault of the subscriber: it ends pid, as one in a function of Go does. Goexit
-// ends the goroutine of the publisher too, which Go has no way to stop.
+// called by the publisher, must not block nor use the bus, and drops the event by returning nil. With a nil wrap the event
+// is the message. A panic in wrap, or runtime.Goexit, is a fault of the subscriber: it ends pid, as one in a function of Go
+// does. Goexit ends the goroutine of the publisher too, which Go has no way to stop.
 func (b *Bus[T]) Forward(pid *PID, wrap func(T) any) (cancel func()) {
 	f := &forward[T]{bus: b, pid: pid, wrap: wrap}
 	b.add(f)

@@ -168,7 +168,7 @@ func TestReceiveFromAnEmptyCollection(t *testing.T) {
 		})
 		_, err := all.Receive(ctx)
 		added.Wait()
-		if err == actors.ErrNoRequests { //nolint:errorlint // the contract
+		if err == actors.ErrNoRequests {
 			_, abandoned, _ := k.Check()
 			require.False(t, abandoned)
 		}
