@@ -16,7 +16,8 @@ type Process interface {
 	// the start returns.
 	Init(c *Context) error
 	// HandleCall handles a Call, Request or SendRequest. It answers with from.Reply or from.Fail, now or later, with
-	// Context.ReplyLast if it ends by it, or lets another process or goroutine answer. A caller that is never answered waits until its deadline or this process' death.
+	// Context.ReplyLast if it ends by it, or lets another process or goroutine answer. A caller that is never answered
+	// waits until its deadline or this process' death.
 	HandleCall(c *Context, from From, msg any) error
 	// HandleCast handles a Cast.
 	HandleCast(c *Context, msg any) error
