@@ -191,21 +191,43 @@ func TestLinksCutWhileBothDieUnderAttack(t *testing.T) {
 	}
 }
 
+// crowd starts processes that trap exits. Linked to or monitoring a victim before anybody else does, they make its burial
+// take its time, and what happens in the middle of it likely.
+func crowd(t *testing.T, sys *actors.System) (members []*actors.PID, watch, join func(victim *actors.PID)) {
+	t.Helper()
+	for range 30 {
+		_, pid := startDiary(t, sys)
+		members = append(members, pid)
+	}
+	each := func(f func(*actors.Context)) {
+		for _, pid := range members {
+			_, err := pid.Call(t.Context(), f)
+			require.NoError(t, err)
+		}
+	}
+	watch = func(victim *actors.PID) { each(func(c *actors.Context) { c.Monitor(victim) }) }
+	join = func(victim *actors.PID) { each(func(c *actors.Context) { c.Link(victim) }) }
+	return members, watch, join
+}
+
 // Who is alive when Unlink has returned does not die of the other's death, however near that is.
 func TestUnlinkUnderAttack(t *testing.T) {
 	sys, rng := newSystem(t), seeded()
-	_, long := start(t, sys, true)
-	_, quiet := start(t, sys, true)
+	members, _, join := crowd(t, sys)
 	for range attackRounds {
 		_, victim := start(t, sys, false)
 		_, pid := start(t, sys, false)
-		// The longer list is searched another way.
-		link(t, pid, long)
-		link(t, pid, quiet)
+		join(victim)
 		link(t, pid, victim)
+		link(t, pid, members[0]) // the longer list is searched another way
+		n := rng.IntN(4)
 		safe := make(chan bool, 1)
 		pid.Send(actortest.Func(func(c *actors.Context) error {
 			defer func() { safe <- c.Self().Alive() }()
+			for victim.Alive() {
+				runtime.Gosched()
+			}
+			yields(n)
 			c.Unlink(victim)
 			return nil
 		}))
@@ -220,6 +242,62 @@ func TestUnlinkUnderAttack(t *testing.T) {
 			requireReason(t, pid, errBoom)
 		}
 	}
+}
+
+// A process that is dead, but still in its callback, cuts no link, and answers no call, of which the other end has yet to
+// hear.
+func TestTheDeadReachNobodyUnderAttack(t *testing.T) {
+	sys, rng := newSystem(t), seeded()
+	_, watch, join := crowd(t, sys)
+	alive := len(sys.Processes())
+	for range attackRounds {
+		diary, pid := startDiary(t, sys)
+		keeper := &keepingCalls{}
+		victim, err := sys.Start(t.Context(), keeper)
+		require.NoError(t, err)
+		watch(victim)
+		join(victim)
+		_, err = pid.Call(t.Context(), func(c *actors.Context) { diary.note(linked{victim}); c.Link(victim) })
+		require.NoError(t, err)
+		pending := victim.SendRequest("x")
+		n := rng.IntN(4)
+		victim.Send(func(c *actors.Context) {
+			for c.Self().Alive() {
+				runtime.Gosched()
+			}
+			yields(n)
+			c.Unlink(pid)
+			for _, from := range keeper.froms {
+				from.Reply("too late")
+			}
+		})
+		attack(rng, func() { victim.Exit(errBoom) })
+		v, err := pending.Wait(t.Context())
+		require.Equal(t, errBoom, err)
+		require.Nil(t, v)
+		calm(t, sys, alive+1)
+		settle2(t, pid)
+		require.Empty(t, checkDiary(diary.diary, true, finalWorld()))
+		require.Len(t, diary.diary, 2)
+		pid.Kill()
+		calm(t, sys, alive)
+	}
+}
+
+// keepingCalls keeps the calls it gets, and runs functions.
+type keepingCalls struct {
+	actors.Base
+	froms []actors.From
+}
+
+func (k *keepingCalls) HandleCall(_ *actors.Context, from actors.From, _ any) error {
+	k.froms = append(k.froms, from)
+	return nil
+}
+
+func (k *keepingCalls) HandleInfo(c *actors.Context, msg any) error {
+	msg.(func(*actors.Context))(c)
+	return nil
 }
 
 // What one process does to another arrives in the order in which it was done, whether message, cast, signal, answer or
