@@ -42,6 +42,9 @@ func (k *call) settle(v any, err error) bool {
 
 // down is the callee's death.
 func (k *call) down(_ *PID, reason error) {
+	if reason == Normal {
+		reason = &UnansweredError{k.callee}
+	}
 	if k.settle(nil, reason) && k.request != nil {
 		k.request.release()
 	}
@@ -89,8 +92,8 @@ func (f From) PID() *PID {
 }
 
 // Call sends msg to HandleCall and waits for the answer. It fails with what the callee failed it with; at once with the
-// callee's exit reason if that dies before it answers, NoProcess if it was dead; with a *WaitError when ctx ends; with
-// ErrCallingSelf. A ctx without an end is allowed: the call then ends at the latest with the callee.
+// callee's exit reason if that dies before it answers (an *UnansweredError if that is Normal), NoProcess if it was dead; with
+// a *WaitError when ctx ends; with ErrCallingSelf. A ctx without an end is allowed: the call then ends at the latest with the callee.
 func (p *PID) Call(ctx context.Context, msg any) (any, error) {
 	from := callerOf(ctx)
 	k := newCall(from, p, msg)

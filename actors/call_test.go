@@ -2,8 +2,11 @@ package actors_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -70,13 +73,34 @@ func TestCall(t *testing.T) {
 // OTP's semantics 2. A call fails with exactly the reason of the callee's death.
 func TestCallFailsWithTheExitReason(t *testing.T) {
 	sys := newSystem(t)
-	for _, reason := range []error{actors.Normal, actors.Shutdown, actors.ShutdownWith(errBoom), errBoom, actors.Killed} {
+	for _, reason := range []error{actors.Shutdown, actors.ShutdownWith(errBoom), errBoom, actors.Killed} {
 		pid := startAnswering(t, sys, func(*actors.Context, actors.From, any) error { return reason })
 		_, err := pid.Call(t.Context(), "x")
 		require.Same(t, reason, err)
 		_, err = pid.Call(t.Context(), "x")
 		require.ErrorIs(t, err, actors.NoProcess)
 	}
+}
+
+// The normal end of the callee is none of the caller: who returns the error of the call has failed.
+func TestCallOfAProcessThatEndsNormally(t *testing.T) {
+	sys := newSystem(t)
+	callee := startAnswering(t, sys, func(*actors.Context, actors.From, any) error { return actors.Normal })
+	_, caller := start(t, sys, false)
+	caller.Send(actortest.Func(func(c *actors.Context) error {
+		_, err := c.Call(c.Ctx(), callee, "x")
+		return fmt.Errorf("asking: %w", err)
+	}))
+	actortest.AwaitDeath(t, caller)
+	require.ErrorIs(t, caller.Reason(), actors.Normal)
+	require.Equal(t, &actors.UnansweredError{PID: callee}, errors.Unwrap(caller.Reason()))
+	require.False(t, actors.IsNormal(caller.Reason()))
+	require.True(t, actors.IsNormal(fmt.Errorf("its own: %w", actors.Normal)))
+
+	asked, asker := start(t, sys, false)
+	callee = startAnswering(t, sys, func(*actors.Context, actors.From, any) error { return actors.Normal })
+	actortest.Do(t, asker, func(c *actors.Context) error { c.Request(callee, time.Hour, "x", "tag"); return nil })
+	asked.Expect(t, actors.Response{Tag: "tag", Err: &actors.UnansweredError{PID: callee}})
 }
 
 // Calls that wait in the mailbox when the callee dies fail at once too (Proto.Actor lets them wait for their timeouts).

@@ -17,10 +17,11 @@ import (
 //	message   that message, and
 //	state     the state, but only what they show of themselves: see [StatusFormatter]
 //	stack     where it panicked
+//	lingering whether it was dead before, and panicked all the same
 //
-// A start that fails is told to the starter, so of those only panics are logged.
+// A start that fails is told to the starter, so of those only panics are logged; and of what happens after a death.
 func (p *PID) report(reason error, inHand *item) {
-	if IsNormal(reason) || !p.Alive() {
+	if IsNormal(reason) {
 		return
 	}
 	var panicked *PanicError
@@ -28,7 +29,7 @@ func (p *PID) report(reason error, inHand *item) {
 	switch {
 	case errors.As(reason, &panicked):
 		level = slog.LevelWarn
-	case !p.context.started:
+	case !p.context.started, !p.Alive():
 		return
 	}
 	if !p.sys.log.Enabled(context.Background(), level) {
@@ -37,7 +38,7 @@ func (p *PID) report(reason error, inHand *item) {
 	msg, asked := p.lastMessage(inHand)
 	s := p.status(msg, reason)
 	s.format(p.impl)
-	attrs := make([]slog.Attr, 0, 9)
+	attrs := make([]slog.Attr, 0, 10)
 	attrs = append(attrs, slog.String("part", "process"), slog.Any("process", p))
 	if p.kind != "" {
 		attrs = append(attrs, slog.String("kind", p.kind))
@@ -64,6 +65,9 @@ func (p *PID) report(reason error, inHand *item) {
 	}
 	if panicked != nil {
 		attrs = append(attrs, slog.String("stack", panicked.Stack()))
+	}
+	if !p.Alive() {
+		attrs = append(attrs, slog.Bool("lingering", true))
 	}
 	p.sys.log.LogAttrs(context.Background(), level, "process_crashed", attrs...)
 }

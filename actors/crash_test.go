@@ -46,6 +46,19 @@ func TestCrashesAreLogged(t *testing.T) {
 	require.Contains(t, out.String(), "crash_test.go")
 	out.Reset()
 
+	// A panic is a fault of the program even if the process has been killed meanwhile.
+	killed, begun := make(chan struct{}), make(chan struct{})
+	_, pid = start(t, sys, false)
+	pid.Send(actortest.Func(func(*actors.Context) error { close(begun); <-killed; panic("late") }))
+	<-begun
+	pid.Kill()
+	close(killed)
+	actortest.Eventually(t, func() bool { return sys.Lingering() == 0 })
+	require.Contains(t, out.String(), "level=WARN msg=process_crashed")
+	require.Contains(t, out.String(), "panic: late")
+	require.Contains(t, out.String(), " lingering=true\n")
+	out.Reset()
+
 	// Base says what it drops.
 	pid, err = sys.Start(t.Context(), struct{ actors.Base }{}, actors.WithName("base"))
 	require.NoError(t, err)

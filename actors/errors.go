@@ -59,6 +59,18 @@ func (e *WaitError) Error() string {
 // Unwrap returns Err.
 func (e *WaitError) Unwrap() error { return e.Err }
 
+// UnansweredError is the outcome of a call whose callee ended with Normal before it answered. errors.Is(err, Normal) holds,
+// but that was the callee's end and not the caller's: a process that returns this error has failed, as in OTP, where the
+// reason would be {normal, {gen_server, call, …}}.
+type UnansweredError struct{ PID *PID }
+
+func (e *UnansweredError) Error() string {
+	return fmt.Sprintf("%v ended before it answered: normal", e.PID)
+}
+
+// Unwrap returns Normal.
+func (e *UnansweredError) Unwrap() error { return Normal }
+
 // ReplyTypeError is returned by [Call] when the reply is not of the type that was asked for.
 type ReplyTypeError struct {
 	PID   *PID

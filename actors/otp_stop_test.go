@@ -173,7 +173,7 @@ func TestOTP_crash(t *testing.T) {
 		"stop_shutdown_reason": {do: stopSelf(detailed), check: same(detailed)},
 		"exit_shutdown":        {do: func(*actors.Context, actors.From) error { return actors.Shutdown }, check: same(actors.Shutdown)},
 		"stop_shutdown":        {do: stopSelf(actors.Shutdown), check: same(actors.Shutdown)},
-		"normal":               {do: func(*actors.Context, actors.From) error { return actors.Normal }, check: same(actors.Normal)},
+		"normal":               {do: func(*actors.Context, actors.From) error { return actors.Normal }, check: is(actors.Normal)},
 		"crash": {
 			do:    func(*actors.Context, actors.From) error { return errBoom },
 			check: same(errBoom),

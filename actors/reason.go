@@ -48,7 +48,14 @@ func (r *ShutdownReason) Unwrap() error { return r.Detail }
 // IsNormal reports whether a reason is one of an orderly end: normal, shutdown, or shutdown with a detail. Only other
 // reasons are logged as crashes and make a supervisor restart a transient child.
 func IsNormal(reason error) bool {
-	return reason == nil || errors.Is(reason, Normal) || errors.Is(reason, Shutdown)
+	switch {
+	case reason == nil, reason == Normal, errors.Is(reason, Shutdown):
+		return true
+	case errors.As(reason, new(*UnansweredError)):
+		return false // the normal end was another process'
+	default:
+		return errors.Is(reason, Normal)
+	}
 }
 
 // PanicError is the exit reason of a process that panicked. errors.Is and errors.As see the panic's value if it was an

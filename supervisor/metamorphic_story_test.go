@@ -293,8 +293,11 @@ func shutdownText(s Shutdown) string {
 
 // text is a reason as it stands in a trace.
 func text(err error) string {
-	if err == nil {
+	switch {
+	case err == nil:
 		return "-"
+	case errors.As(err, new(*actors.UnansweredError)):
+		return actors.Normal.Error() // the models do not tell it from the end that it is about
 	}
 	return err.Error()
 }

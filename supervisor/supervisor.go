@@ -233,6 +233,7 @@ func startChild(c *actors.Context, k *child) (pid *actors.PID, err error) {
 	}
 	switch {
 	case err != nil:
+		c.Exit(pid, actors.Killed) // a process that comes with an error would be nobody's
 		return nil, err
 	case pid == nil:
 		return nil, errNoPID

@@ -149,6 +149,14 @@ func TestFaultyStartFunctions(t *testing.T) {
 	require.ErrorIs(t, err, errBoom)
 	require.ErrorAs(t, err, new(*actors.PanicError))
 	_, err = supervisor.StartChild(t.Context(), sup, supervisor.ChildSpec{
+		ID: "a", Start: func(c *actors.Context) (*actors.PID, error) {
+			pid, _ := c.StartLink(actortest.NewProbe(), actors.WithName("comes with an error"))
+			return pid, errBoom
+		},
+	})
+	require.ErrorIs(t, err, errBoom)
+	require.Nil(t, sys.Whereis("comes with an error"))
+	_, err = supervisor.StartChild(t.Context(), sup, supervisor.ChildSpec{
 		ID: "a", Start: func(*actors.Context) (*actors.PID, error) { return nil, nil },
 	})
 	require.ErrorAs(t, err, new(*supervisor.StartError))
