@@ -100,7 +100,8 @@ func TestCallOfAProcessThatEndsNormally(t *testing.T) {
 	asked, asker := start(t, sys, false)
 	callee = startAnswering(t, sys, func(*actors.Context, actors.From, any) error { return actors.Normal })
 	actortest.Do(t, asker, func(c *actors.Context) error { c.Request(callee, time.Hour, "x", "tag"); return nil })
-	asked.Expect(t, actors.Response{Tag: "tag", Err: &actors.UnansweredError{PID: callee}})
+	actortest.Eventually(t, func() bool { return len(asked.Received()) == 1 })
+	require.Equal(t, actors.Response{Tag: "tag", Err: &actors.UnansweredError{PID: callee}}, asked.Received()[0])
 }
 
 // Calls that wait in the mailbox when the callee dies fail at once too (Proto.Actor lets them wait for their timeouts).
