@@ -47,7 +47,7 @@ func (t *teller) tree() (root *node, plan []op) {
 func (t *teller) fill(n *node, depth int, plan *[]op) {
 	n.child.Type = TypeSupervisor
 	n.sup = &Spec{
-		Strategy:     among(t, OneForOne, OneForOne, OneForAll, OneForAll, RestForOne, RestForOne, SimpleOneForOne),
+		Strategy:     among(t, OneForOne, OneForAll, RestForOne, SimpleOneForOne),
 		Intensity:    among(t, Never, 0, 2, 2, 3, 5),
 		Period:       among(t, 0, time.Second, 10*time.Second),
 		AutoShutdown: among(t, AutoShutdownNever, AutoShutdownNever, AnySignificant, AllSignificant),
@@ -122,7 +122,7 @@ func (t *teller) slow(n *node, b *behaviour) {
 // start makes up a start that is not as usual.
 func (t *teller) start(n *node) behaviour {
 	b := behaviour{start: among(t,
-		initFails, initFails, initFails, initIgnores, initIgnores, initPanics, funcFails, funcFails, funcIgnores, funcPanics, funcNil, startOK)}
+		initFails, initFails, initFails, initIgnores, initIgnores, initPanics, funcFails, funcFails, funcIgnores, funcPanics, funcNil, funcTaken, startOK)}
 	if b.start == startOK || t.chance(20) {
 		b.trap = t.chance(50)
 		b.initDelay = among(t, 400*time.Millisecond, 1100*time.Millisecond)
@@ -229,10 +229,10 @@ func (t *teller) admin(sup string) []op {
 		switch child := t.familiar(sup); {
 		case p < 60 || child == "":
 			return t.dynamic(sup, id)
-		case p < 90:
+		case p < 80:
 			return []op{t.call(op{kind: opTermPID, target: sup, child: child})}
 		default:
-			return []op{t.call(op{kind: opWhichPID, target: sup, child: child})}
+			return []op{t.call(op{kind: among(t, opWhichPID, opWhichPID, opSpecPID), target: sup, child: child})}
 		}
 	}
 	switch {
@@ -245,8 +245,16 @@ func (t *teller) admin(sup string) []op {
 	case p < 93:
 		return []op{t.call(op{kind: opDelete, target: sup, id: id})}
 	default:
-		return []op{t.call(op{kind: opWhich, target: sup, id: id})}
+		return []op{t.call(op{kind: among(t, opWhich, opSpec), target: sup, id: id})}
 	}
+}
+
+// question asks a supervisor about a child.
+func (t *teller) question(sup string) op {
+	if t.nodes[pathOf(sup)].dynamic() {
+		return t.call(op{kind: among(t, opWhichPID, opWhichPID, opSpecPID), target: sup, child: t.familiar(sup)})
+	}
+	return t.call(op{kind: among(t, opWhich, opSpec), target: sup, id: among(t, t.ids[pathOf(sup)]...)})
 }
 
 // familiar names a process that is or was a child of a supervisor, or a stranger.
@@ -278,6 +286,14 @@ func (t *teller) dynamic(sup, arg string) (ops []op) {
 		}
 	}
 	return append(ops, t.call(op{kind: opStartWith, target: sup, id: arg}))
+}
+
+// populate makes up the first children of a supervisor that has none.
+func (t *teller) populate(sup string) (ops []op) {
+	for range 1 + t.rng.IntN(4) {
+		ops = append(ops, t.dynamic(sup, "first")...)
+	}
+	return ops
 }
 
 // settle knows those below a copy of a template.
@@ -316,7 +332,9 @@ func (t *teller) commotion(sup string, living []string) (ops []op) {
 	if t.plain {
 		// Reading is answered at once, and what is read depends on how far the supervisor has come.
 		defer func() {
-			ops = slices.DeleteFunc(ops, func(o op) bool { return o.kind == opWhich || o.kind == opWhichPID })
+			ops = slices.DeleteFunc(ops, func(o op) bool {
+				return slices.Contains([]opKind{opWhich, opWhichPID, opSpec, opSpecPID}, o.kind)
+			})
 		}()
 	}
 	for range 2 + t.rng.IntN(3) {
@@ -334,7 +352,11 @@ func (t *teller) commotion(sup string, living []string) (ops []op) {
 			}
 			ops = append(ops, o)
 		}
-		ops = append(ops, op{kind: opKill, target: child})
+		o := op{kind: opKill, target: child}
+		if t.chance(30) {
+			o = op{kind: opExit, target: child, reason: t.signal()} // not all of them care
+		}
+		ops = append(ops, o)
 		for range t.rng.IntN(3) {
 			ops = append(ops, t.about(sup, child)...)
 		}

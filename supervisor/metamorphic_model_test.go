@@ -126,6 +126,9 @@ func (w *modelWorld) startChild(parent *modelProc, n *node, then func(p *modelPr
 	case funcNil:
 		then(nil, errNoPID)
 		return
+	case funcTaken:
+		then(nil, &actors.AlreadyStartedError{Name: n.path})
+		return
 	}
 	p := &modelProc{w: w, serial: serial, label: label, node: n, b: b, pid: new(actors.PID), parent: parent}
 	decided := func(err error) {
@@ -450,6 +453,10 @@ func (w *modelWorld) do(o op) {
 		w.request(p, o.call, adminRequest{kind: evDelete, key: keyOf(o.id)})
 	case opWhich:
 		w.request(p, o.call, whichRequest(keyOf(o.id)))
+	case opSpec:
+		w.request(p, o.call, specRequest(keyOf(o.id)))
+	case opSpecPID:
+		w.request(p, o.call, specRequest(keyOf(w.byLabel[o.child].pid)))
 	case opWhichPID:
 		w.request(p, o.call, whichRequest(keyOf(w.byLabel[o.child].pid)))
 	}
@@ -487,12 +494,12 @@ func (w *modelWorld) call(p *modelProc, call int, msg any, asAnswer func(error) 
 func (k *modelCaller) reply(value string, err error) {
 	if !k.at.over {
 		k.at.over = true
-		k.w.answers = append(k.w.answers, callResult{k.call, answerText(k.call, value, err)})
+		k.w.answers = append(k.w.answers, callResult{k.call, answerText(k.call, k.w.clock.Now(), value, err)})
 	}
 }
 
 func (w *modelWorld) answer(call int, pid *actors.PID, err error) {
-	w.answers = append(w.answers, callResult{call, answerText(call, w.name(pid), err)})
+	w.answers = append(w.answers, callResult{call, answerText(call, w.clock.Now(), w.name(pid), err)})
 }
 
 // canRun returns those whose turn it may be.
@@ -553,7 +560,8 @@ func (w *modelWorld) list() {
 		case p.inside:
 			busy = true
 		default:
-			w.linef("counts of %s: %v %v", p.label, p.sup.m.count(), nil)
+			p.sup.checkIdle()
+			w.linef("%s", countsText(p.label, p.sup.m.count(), nil))
 		}
 	}
 	if busy {

@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/shearpin/shearpin/actors"
@@ -18,6 +19,9 @@ type modelSup struct {
 	waiting map[*actors.PID]modelWait
 	// demonitored are the monitors whose news are not to be handled.
 	demonitored map[*modelWatcher]bool
+	// told is set once the supervisor has been told to end, and so is the reason, unless it was ending by itself.
+	told bool
+	why  error
 }
 
 // modelWait is what is held for a child that is being stopped.
@@ -79,6 +83,13 @@ func (s *modelSup) handleRequest(r modelRequest) {
 	switch q := r.what.(type) {
 	case adminRequest:
 		s.feed(event{kind: q.kind, key: q.key, spec: &q.spec, arg: q.arg, caller: r.from})
+	case specRequest:
+		spec, err := s.m.childSpec(key(q))
+		if err != nil {
+			r.from.reply("-", err)
+			return
+		}
+		r.from.reply(specText(spec), nil)
 	case whichRequest:
 		c, err := s.m.find(key(q))
 		if err != nil {
@@ -91,6 +102,12 @@ func (s *modelSup) handleRequest(r modelRequest) {
 }
 
 func (s *modelSup) feed(ev event) {
+	if ev.kind == evStop && !s.told {
+		s.told = true
+		if !s.m.ending {
+			s.why = ev.err
+		}
+	}
 	s.events = append(s.events, ev)
 	s.goOn()
 }
@@ -180,13 +197,36 @@ func (s *modelSup) perform(a action) bool {
 	case doPublish:
 		w.linef("%s", eventText(p.label, a.event, w.name(a.event.PID)))
 	case doExit:
+		s.checkEnd(a.err)
 		p.exit(a.err)
 		return false
 	}
 	return true
 }
 
+// checkEnd puts into the trace what is wrong with the end of a supervisor.
+func (s *modelSup) checkEnd(reason error) {
+	if s.why != nil && reason != s.why { //nolint:errorlint // this very one
+		s.p.w.linef("broken: %s ends with %v in place of %v", s.p.label, reason, s.why)
+	}
+	for _, child := range s.p.w.procs {
+		if child.parent == s.p && slices.Contains(s.p.links, child) {
+			s.p.w.linef("broken: %s ends before %s", s.p.label, child.label)
+		}
+	}
+}
+
+// checkIdle puts into the trace what a supervisor that waits for nobody has not done.
+func (s *modelSup) checkIdle() {
+	if len(s.waiting) == 0 && (s.told || s.m.job != nil || len(s.m.backlog) > 0) {
+		s.p.w.linef("broken: %s waits for nothing", s.p.label)
+	}
+}
+
 func (s *modelSup) stop(target *modelProc, how Shutdown) {
+	if len(s.waiting) > 0 && !s.m.dynamic() {
+		s.p.w.linef("broken: %s stops several children at a time", s.p.label)
+	}
 	wait := modelWait{monitor: s.p.monitor(target), stop: func() {}}
 	if how > 0 {
 		wait.stop = s.p.sendAfter(time.Duration(how), stopTimeout{target.pid})

@@ -98,7 +98,7 @@ func (w *naiveWorld) answer(call int, p *naiveProc, err error) {
 	if p != nil {
 		label = p.label
 	}
-	w.answers = append(w.answers, callResult{call, answerText(call, label, err)})
+	w.answers = append(w.answers, callResult{call, answerText(call, w.now, label, err)})
 }
 
 func (w *naiveWorld) do(o op) {
@@ -140,7 +140,7 @@ func (w *naiveWorld) do(o op) {
 		}
 	case opUnlink:
 		p.cut = true
-	case opStart, opStartWith, opFaulty, opTerm, opTermPID, opRestart, opDelete, opWhich, opWhichPID:
+	case opStart, opStartWith, opFaulty, opTerm, opTermPID, opRestart, opDelete, opWhich, opWhichPID, opSpec, opSpecPID:
 		p.sup.mailbox = append(p.sup.mailbox, naiveCall{o})
 	}
 }
@@ -203,6 +203,8 @@ func (w *naiveWorld) start(parent *naiveSup, n *node) (*naiveProc, error) {
 		return nil, &actors.PanicError{Value: funcPanicText}
 	case funcNil:
 		return nil, errNoPID
+	case funcTaken:
+		return nil, &actors.AlreadyStartedError{Name: n.path}
 	}
 	p := &naiveProc{w: w, label: label, node: n, b: b, parent: parent}
 	if n.sup != nil {
@@ -613,7 +615,10 @@ func (s *naiveSup) call(o op) {
 		return
 	case opWhich, opWhichPID:
 		info, label := k.info(s)
-		s.w.answers = append(s.w.answers, callResult{o.call, answerText(o.call, infoText(info, label), nil)})
+		s.w.answers = append(s.w.answers, callResult{o.call, answerText(o.call, s.w.now, infoText(info, label), nil)})
+		return
+	case opSpec, opSpecPID:
+		s.w.answers = append(s.w.answers, callResult{o.call, answerText(o.call, s.w.now, specText(k.spec(s)), nil)})
 		return
 	}
 	switch k.state {
@@ -627,17 +632,13 @@ func (s *naiveSup) call(o op) {
 			s.w.answer(o.call, nil, nil)
 			return
 		}
-		err := s.start(k, false)
-		if err != nil {
-			err = &StartError{Supervisor: s.p.node.path, ID: o.id, Err: err}
-		}
-		s.w.answer(o.call, k.p, err)
+		s.w.answer(o.call, k.p, s.failure(k, s.start(k, false)))
 	}
 }
 
 // find returns the child that a request is about; none and no error for one that is dead and forgotten.
 func (s *naiveSup) find(o op) (*naiveKid, error) {
-	byPID := o.kind == opTermPID || o.kind == opWhichPID
+	byPID := o.kind == opTermPID || o.kind == opWhichPID || o.kind == opSpecPID
 	switch {
 	case byPID && !s.p.node.dynamic():
 		return nil, ErrNotFound
@@ -700,9 +701,16 @@ func (s *naiveSup) add(o op) {
 	err := s.start(k, false)
 	if err != nil {
 		s.drop(k)
-		err = &StartError{Supervisor: s.p.node.path, ID: spec.ID, Err: err}
 	}
-	s.w.answer(o.call, k.p, err)
+	s.w.answer(o.call, k.p, s.failure(k, err))
+}
+
+// failure is the answer to one who asked for a start: bare if a stranger has the name (already_started_outside_supervisor).
+func (s *naiveSup) failure(k *naiveKid, err error) error {
+	if _, taken := any(err).(*actors.AlreadyStartedError); taken || err == nil {
+		return err
+	}
+	return &StartError{Supervisor: s.p.node.path, ID: k.n.child.ID, Err: err}
 }
 
 var sinces = regexp.MustCompile(" since=[^ ]*")
@@ -712,11 +720,16 @@ var sinces = regexp.MustCompile(" since=[^ ]*")
 // which of several children that stop together is noted first, on who comes first; that matters to nobody.
 func (w *naiveWorld) plainly(trace []string) (plain []string) {
 	events := map[string][]string{}
-	var exits []string
+	var exits, counts []string
 	for _, line := range trace {
 		f := strings.Fields(line)
 		switch f[0] {
-		case "start", "turn", "dead", "counts":
+		case "start", "turn", "dead":
+			continue
+		case "counts":
+			if !w.left[strings.TrimSuffix(f[2], ":")] {
+				counts = append(counts, line)
+			}
 			continue
 		case "event":
 		case "answer":
@@ -743,10 +756,11 @@ func (w *naiveWorld) plainly(trace []string) (plain []string) {
 		}
 	}
 	slices.Sort(exits)
+	slices.Sort(counts)
 	for _, sup := range slices.Sorted(maps.Keys(events)) {
 		exits = append(exits, events[sup]...)
 	}
-	return append(exits, plain...)
+	return slices.Concat(exits, plain, counts)
 }
 
 // take returns what happened since the last take, who was answered, and the tree.
@@ -768,6 +782,21 @@ func (w *naiveWorld) take() []string {
 }
 
 func (s *naiveSup) list(depth int) {
+	n := Counts{Specs: len(s.kids)}
+	if s.p.node.dynamic() {
+		n.Specs = 1
+	}
+	for _, k := range s.kids {
+		if k.p != nil {
+			n.Active++
+		}
+		if k.n.sup != nil {
+			n.Supervisors++
+		} else {
+			n.Workers++
+		}
+	}
+	s.w.trace = append(s.w.trace, countsText(s.p.label, n, nil))
 	for _, k := range s.kids {
 		info, label := k.info(s)
 		line := listText(depth, s.p.label, info, label)
@@ -786,6 +815,26 @@ func (s *naiveSup) text() string {
 	return supText(SupervisorInfo{
 		Strategy: s.p.node.sup.Strategy, AutoShutdown: s.p.node.sup.AutoShutdown, Restarts: n, Intensity: intensity, Period: period,
 	})
+}
+
+// spec is what a supervisor keeps of a child's spec, and, of a template, always all of it.
+func (k *naiveKid) spec(s *naiveSup) ChildSpec {
+	spec := k.n.child
+	switch {
+	case spec.Shutdown != 0:
+	case k.n.sup != nil:
+		spec.Shutdown = Infinity
+	default:
+		spec.Shutdown = After(5 * time.Second)
+	}
+	start := func(*actors.Context) (*actors.PID, error) { return nil, nil }
+	switch {
+	case s.p.node.dynamic():
+		spec.StartWith = func(c *actors.Context, _ any) (*actors.PID, error) { return start(c) }
+	case spec.Restart != Temporary:
+		spec.Start = start
+	}
+	return spec
 }
 
 // info is what a supervisor says of a child, and the name of its process.

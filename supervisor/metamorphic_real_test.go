@@ -156,6 +156,8 @@ func (w *realWorld) proc(n *node, parent *realProc) (*realProc, actors.Process, 
 		panic(funcPanicText)
 	case funcNil:
 		return nil, nil, nil, nil
+	case funcTaken:
+		return nil, nil, nil, &actors.AlreadyStartedError{Name: n.path}
 	}
 	p := &realProc{serial: serial, label: label, node: n, parent: parent, b: b, turn: make(chan struct{})}
 	opts := []actors.StartOption{actors.WithInitTimeout(b.initLimit)}
@@ -357,12 +359,22 @@ func (w *realWorld) do(o op) {
 	case opWhich:
 		go func() {
 			info, err := WhichChild(ctx, target.pid, o.id)
-			w.inform(o.call, info, err)
+			w.inform(o.call, infoText(info, w.name(info.PID)), err)
 		}()
 	case opWhichPID:
 		go func() {
 			info, err := WhichChild(ctx, target.pid, child.pid)
-			w.inform(o.call, info, err)
+			w.inform(o.call, infoText(info, w.name(info.PID)), err)
+		}()
+	case opSpec:
+		go func() {
+			spec, err := GetChildSpec(ctx, target.pid, o.id)
+			w.inform(o.call, specText(spec), err)
+		}()
+	case opSpecPID:
+		go func() {
+			spec, err := GetChildSpec(ctx, target.pid, child.pid)
+			w.inform(o.call, specText(spec), err)
 		}()
 	case opRestart:
 		go func() {
@@ -376,18 +388,15 @@ func (w *realWorld) do(o op) {
 }
 
 func (w *realWorld) answer(call int, pid *actors.PID, err error) {
-	t := answerText(call, w.name(pid), err)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.answers = append(w.answers, callResult{call, t})
+	w.inform(call, w.name(pid), err)
 }
 
-// inform is the answer to WhichChild.
-func (w *realWorld) inform(call int, info ChildInfo, err error) {
-	t := answerText(call, "-", err)
-	if err == nil {
-		t = answerText(call, infoText(info, w.name(info.PID)), nil)
+// inform is the answer to a question.
+func (w *realWorld) inform(call int, value string, err error) {
+	if err != nil {
+		value = "-"
 	}
+	t := answerText(call, w.clock.Now(), value, err)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.answers = append(w.answers, callResult{call, t})
@@ -456,26 +465,32 @@ func (w *realWorld) list() {
 	}
 	ctx := context.Background()
 	busy := false
+	var children []string
 	for _, p := range w.unseen {
-		switch {
-		case p.node.sup == nil:
-		case p.inside:
+		if p.node.sup == nil {
+			continue
+		}
+		if p.inside {
 			busy = true
-		default:
-			n, err := CountChildren(ctx, p.pid)
-			w.linef("counts of %s: %v %v", p.label, n, err)
+			continue
+		}
+		n, err := CountChildren(ctx, p.pid)
+		w.linef("%s", countsText(p.label, n, err))
+		infos, err := WhichChildren(ctx, p.pid)
+		children = append(children, fmt.Sprintf("children of %s: %v", p.label, err))
+		active := 0
+		for _, i := range infos {
+			children = append(children, listText(1, p.label, i, w.name(i.PID)))
+			if i.PID != nil {
+				active++
+			}
+		}
+		if n.Active != active || n.Supervisors+n.Workers != len(infos) {
+			w.linef("broken: %s counts %v but lists %d of %d", p.label, n, active, len(infos))
 		}
 	}
 	if busy {
-		for _, p := range w.unseen {
-			if p.node.sup != nil && !p.inside {
-				infos, err := WhichChildren(ctx, p.pid)
-				w.linef("children of %s: %v", p.label, err)
-				for _, i := range infos {
-					w.linef("%s", listText(1, p.label, i, w.name(i.PID)))
-				}
-			}
-		}
+		w.trace = append(w.trace, children...)
 		return
 	}
 	tree, err := Tree(ctx, w.root)

@@ -83,11 +83,13 @@ const (
 	funcFails   // the start function returns an error
 	funcIgnores // the start function returns ErrIgnore
 	funcPanics
-	funcNil // the start function returns nothing
+	funcNil   // the start function returns nothing
+	funcTaken // the start function finds a stranger under the name
 )
 
 func (k startKind) String() string {
-	return name(k, "ok", "init_fails", "init_ignores", "init_panics", "func_fails", "func_ignores", "func_panics", "func_nil")
+	return name(k, "ok", "init_fails", "init_ignores", "init_panics", "func_fails", "func_ignores", "func_panics", "func_nil",
+		"func_taken")
 }
 
 // stopKind is what a worker does when it is told to end.
@@ -199,6 +201,8 @@ const (
 	opTermPID          // TerminateChild of child
 	opWhich            // WhichChild of id
 	opWhichPID         // WhichChild of child
+	opSpec             // GetChildSpec of id
+	opSpecPID          // GetChildSpec of child
 	opRestart          // RestartChild
 	opDelete           // DeleteChild
 	opPlan             // the next starts of path
@@ -212,7 +216,7 @@ const (
 
 func (k opKind) String() string {
 	return name(k, "boot", "die", "exit", "kill", "stop", "unlink", "signal", "StartChild", "StartChildWith", "TerminateChild",
-		"TerminateChild(pid)", "WhichChild", "WhichChild(pid)", "RestartChild", "DeleteChild", "plan", "usual", "StartChild(faulty)", "turns", "rest", "advance", "settle")
+		"TerminateChild(pid)", "WhichChild", "WhichChild(pid)", "GetChildSpec", "GetChildSpec(pid)", "RestartChild", "DeleteChild", "plan", "usual", "StartChild(faulty)", "turns", "rest", "advance", "settle")
 }
 
 // op is one thing that happens.
@@ -322,12 +326,22 @@ func supText(i SupervisorInfo) string {
 	return fmt.Sprintf(" %v %v restarts=%d of %d in %v", i.Strategy, i.AutoShutdown, i.Restarts, i.Intensity, i.Period)
 }
 
+// specText is a ChildSpec as it stands in a trace.
+func specText(c ChildSpec) string {
+	return fmt.Sprintf("%s %v %v %v significant=%t start=%t with=%t",
+		c.ID, c.Type, c.Restart, shutdownText(c.Shutdown), c.Significant, c.Start != nil, c.StartWith != nil)
+}
+
 func eventText(sup string, e Event, pid string) string {
 	return fmt.Sprintf("event %s %v %v id=%s pid=%s incarnation=%d reason=%s", sup, e.At.Sub(epoch), e.Kind, e.ID, pid, e.Incarnation, text(e.Reason))
 }
 
-func answerText(call int, pid string, err error) string {
-	return fmt.Sprintf("answer %d %s %s", call, pid, text(err))
+func answerText(call int, at time.Time, value string, err error) string {
+	return fmt.Sprintf("answer %d %v %s %s", call, at.Sub(epoch), value, text(err))
+}
+
+func countsText(sup string, n Counts, err error) string {
+	return fmt.Sprintf("counts of %s: %v %v", sup, n, err)
 }
 
 // epoch is when stories begin.

@@ -93,6 +93,13 @@ func (s *telling) tell() {
 		s.tellOne(o)
 	}
 	s.tellOne(s.teller.call(op{kind: opBoot, node: root}))
+	s.rest()
+	for _, sup := range s.cast().sups {
+		if s.teller.nodes[pathOf(sup)].dynamic() && s.teller.chance(80) {
+			s.tellAll(s.teller.populate(sup))
+			s.rest()
+		}
+	}
 	for n := 5 + s.teller.rng.IntN(25); n > 0 && s.rest(); n-- {
 		if s.naive != nil {
 			s.plainly()
@@ -155,6 +162,9 @@ func (s *telling) plainly() {
 			return
 		}
 		s.tellAll(t.commotion(sup, s.naive.childrenOf(sup)))
+	}
+	for s.rest() && s.naive.alive[sup] != nil && t.chance(50) {
+		s.tellOne(t.question(sup))
 	}
 }
 
@@ -329,7 +339,7 @@ func (s *telling) count(line string) {
 	case f[0] == "turn", f[0] == "dead", f[0] == "counts":
 		s.seen[f[0]]++
 	case f[0] == "answer":
-		s.seen["answer "+answerKind(strings.Join(f[3:], " "))]++
+		s.seen["answer "+answerKind(strings.Join(f[4:], " "))]++
 	case line[0] == ' ':
 		s.seen["listed "+f[3]]++
 	}
