@@ -151,6 +151,7 @@ func TestOTP_simple_one_for_one_shutdown(t *testing.T) {
 		require.Equal(t, n+1, clock.Pending(), "that of the supervisor and those of the children")
 		clock.Advance(time.Second)
 		require.NoError(t, <-stopped)
+		synctest.Wait() // the timers of a process go after its callers have been told
 		require.Zero(t, clock.Pending())
 	})
 }
