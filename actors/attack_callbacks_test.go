@@ -1,9 +1,9 @@
 package actors_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"runtime"
@@ -138,7 +138,7 @@ func TestCrashesUnderAttack(t *testing.T) {
 				if where == "error text" && how == "goexit" {
 					return // an error that ends the goroutine of whoever reads it is nobody's to catch
 				}
-				handler := slog.Handler(slog.NewTextHandler(io.Discard, nil))
+				handler := slog.Handler(slog.NewTextHandler(new(bytes.Buffer), nil))
 				if where == "log handler" {
 					handler = faultyHandler{handler, crash}
 				}
@@ -185,7 +185,7 @@ func crashOnce(t *testing.T, sys *actors.System, rng *rand.Rand, p *anywhere, ki
 			})
 		actortest.AwaitDeath(t, victim)
 		err := <-outcomes
-		require.True(t, err == victim.Reason() || err == actors.NoProcess, "%v", err) //nolint:errorlint // it must be the very one
+		require.True(t, err == victim.Reason() || err == actors.NoProcess, "%v", err)
 	}
 	calm(t, sys, 1)
 	settle2(t, watcher)
@@ -251,7 +251,7 @@ func stuckOnce(t *testing.T, sys *actors.System, where string, round int) {
 	require.Nil(t, sys.Whereis("victim"))
 	<-ended
 	err = <-outcome
-	require.True(t, err == actors.Killed || err == actors.NoProcess, "%v", err) //nolint:errorlint // it must be the very one
+	require.True(t, err == actors.Killed || err == actors.NoProcess, "%v", err)
 	if err := <-started; where == "Init" {
 		require.ErrorIs(t, err, actors.Killed)
 	} else {

@@ -197,10 +197,22 @@ func TestDiaryCheckerFindsFaults(t *testing.T) {
 	exit := actors.Exit{PID: gone, Reason: errBoom}
 	late := actors.Exit{PID: gone, Reason: actors.NoProcess}
 	good := []any{
-		monitored{ref}, monitored{second}, linked{gone}, requested{1}, armed{1}, armed{2},
-		first, actors.Exit{PID: gone, Reason: &numberedSignal{numbered{gone, 2}}}, down,
-		actors.Down{Ref: second, PID: gone, Reason: errBoom}, exit, linked{gone}, late,
-		actors.Response{Tag: 1, Value: 1}, fired{1}, disarmed{2},
+		monitored{ref},
+		monitored{second},
+		linked{gone},
+		requested{1},
+		armed{1},
+		armed{2},
+		first,
+		actors.Exit{PID: gone, Reason: &numberedSignal{numbered{gone, 2}}},
+		down,
+		actors.Down{Ref: second, PID: gone, Reason: errBoom},
+		exit,
+		linked{gone},
+		late,
+		actors.Response{Tag: 1, Value: 1},
+		fired{1},
+		disarmed{2},
 	}
 	require.Empty(t, checkDiary(good, true, w))
 	require.Empty(t, checkDiary([]any{first, linked{gone}, unlinked{gone}, exit, monitored{ref}, demonitored{ref}}, true, w))

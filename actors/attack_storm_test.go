@@ -187,7 +187,7 @@ func (s *storm) call(rng *rand.Rand) {
 		assert.ErrorIs(s.t, ctx.Err(), context.DeadlineExceeded)
 	default:
 		assert.False(s.t, pid.Alive(), "%v", err)
-		assert.True(s.t, err == actors.NoProcess || err == pid.Reason(), "%v, not %v", err, pid.Reason()) //nolint:errorlint // it must be the very one
+		assert.True(s.t, err == actors.NoProcess || err == pid.Reason(), "%v, not %v", err, pid.Reason())
 	}
 }
 
@@ -259,14 +259,13 @@ type stormer struct {
 	slot     int
 	survivor bool
 
-	pid    *actors.PID
-	rng    *rand.Rand
-	diary  []any
-	refs   []actors.Ref
-	timers []actors.Timer
-	sent   map[*actors.PID]int
-	next   int // tag of a request or number of a timer
-	open   int // requests and timers without an outcome
+	pid   *actors.PID
+	rng   *rand.Rand
+	diary []any
+	refs  []actors.Ref
+	sent  map[*actors.PID]int
+	next  int // tag of a request or number of a timer
+	open  int // requests and timers without an outcome
 }
 
 func (p *stormer) note(entry any) {

@@ -134,7 +134,7 @@ func (r *cycleRun) until(total int) {
 			}
 		}
 		for _, pid := range alive {
-			require.True(r.t, pid == r.sys.Whereis(pid.Name()), "%v has its name", pid)
+			require.Same(r.t, pid, r.sys.Whereis(pid.Name()))
 		}
 		r.book.Cast(victims)
 		for _, pid := range victims {
@@ -308,7 +308,7 @@ func (b *cycleBook) enter(e supervisor.Event) (faults []string) {
 	case supervisor.ChildExited:
 		must(running != nil && running == e.PID, "the exit of somebody else")
 		must(!e.PID.Alive(), "the exit of a living process")
-		must(e.Reason != nil && e.Reason == e.PID.Reason(), "not the reason")
+		must(e.Reason != nil && errors.Is(e.Reason, e.PID.Reason()), "not the reason")
 		must(e.Incarnation == b.incarnation[e.ID], "the exit of another incarnation")
 		delete(b.running, e.ID)
 		delete(b.victims, e.PID)
