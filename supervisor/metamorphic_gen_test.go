@@ -122,7 +122,7 @@ func (t *teller) slow(n *node, b *behaviour) {
 // start makes up a start that is not as usual.
 func (t *teller) start(n *node) behaviour {
 	b := behaviour{start: among(t,
-		initFails, initFails, initFails, initIgnores, initIgnores, initPanics, funcFails, funcFails, funcIgnores, funcPanics, funcNil, funcTaken, startOK)}
+		initFails, initFails, initFails, initIgnores, initIgnores, initPanics, funcFails, funcFails, funcIgnores, funcPanics, funcNil, funcTaken, funcBoth, funcOwn, funcOther, startOK, startOK)}
 	if b.start == startOK || t.chance(20) {
 		b.trap = t.chance(50)
 		b.initDelay = among(t, 400*time.Millisecond, 1100*time.Millisecond)

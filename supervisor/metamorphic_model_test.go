@@ -126,6 +126,18 @@ func (w *modelWorld) startChild(parent *modelProc, n *node, then func(p *modelPr
 	case funcNil:
 		then(nil, errNoPID)
 		return
+	case funcOwn:
+		then(nil, errOwnPID)
+		return
+	case funcOther:
+		for _, other := range w.procs {
+			if other.parent == parent {
+				then(other, nil)
+				return
+			}
+		}
+		then(nil, errNoPID)
+		return
 	case funcTaken:
 		then(nil, &actors.AlreadyStartedError{Name: n.path})
 		return

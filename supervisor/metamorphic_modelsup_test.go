@@ -151,6 +151,10 @@ func (s *modelSup) perform(a action) bool {
 		returned := false
 		later := false
 		w.startChild(p, whose.n, func(child *modelProc, err error) {
+			if err == nil && child.b.start == funcBoth && child.node == whose.n {
+				child.signal(p, actors.Killed)
+				err = errFunc
+			}
 			if err != nil {
 				s.events = append(s.events, event{kind: evFailed, child: a.child, err: err})
 			} else {

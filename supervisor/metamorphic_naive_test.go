@@ -35,6 +35,7 @@ type naiveWorld struct {
 
 type naiveProc struct {
 	w       *naiveWorld
+	serial  int
 	label   string
 	node    *node
 	b       behaviour
@@ -191,9 +192,20 @@ func (s *naiveSup) busy() *naiveSup {
 	return nil
 }
 
-// start starts a process and returns when its Init has.
+// start runs a start function. A process that comes with an error is killed.
 func (w *naiveWorld) start(parent *naiveSup, n *node) (*naiveProc, error) {
-	_, label, b := w.plans.next(n)
+	p, err := w.startProcess(parent, n)
+	if err == nil && p.b.start == funcBoth {
+		p.cut = true
+		p.die(actors.Killed)
+		return nil, errFunc
+	}
+	return p, err
+}
+
+// startProcess starts a process and returns when its Init has.
+func (w *naiveWorld) startProcess(parent *naiveSup, n *node) (*naiveProc, error) {
+	serial, label, b := w.plans.next(n)
 	switch b.start {
 	case funcFails:
 		return nil, errFunc
@@ -205,8 +217,12 @@ func (w *naiveWorld) start(parent *naiveSup, n *node) (*naiveProc, error) {
 		return nil, errNoPID
 	case funcTaken:
 		return nil, &actors.AlreadyStartedError{Name: n.path}
+	case funcOwn:
+		return nil, errOwnPID
+	case funcOther:
+		return nil, parent.takeOther()
 	}
-	p := &naiveProc{w: w, label: label, node: n, b: b, parent: parent}
+	p := &naiveProc{w: w, serial: serial, label: label, node: n, b: b, parent: parent}
 	if n.sup != nil {
 		if err := naiveOutcome(b); err != nil {
 			return nil, err
@@ -383,6 +399,21 @@ func (s *naiveSup) rest(k *naiveKid) {
 func (s *naiveSup) key(k *naiveKid) string {
 	i, _ := k.info(s)
 	return fmt.Sprintf("%s%q", s.p.label, i.ID)
+}
+
+// takeOther is a start that returns the oldest child. It is linked again, if that was needed, and the start has failed.
+func (s *naiveSup) takeOther() error {
+	var oldest *naiveProc
+	for _, k := range s.kids {
+		if k.p != nil && !k.p.dead && (oldest == nil || k.p.serial < oldest.serial) {
+			oldest = k.p
+		}
+	}
+	if oldest == nil {
+		return errNoPID
+	}
+	oldest.cut = false
+	return errSamePID
 }
 
 func (s *naiveSup) drop(k *naiveKid) {

@@ -131,35 +131,53 @@ func (w *realWorld) start(n *node) func(c *actors.Context) (*actors.PID, error) 
 		w.mu.Unlock()
 		p, impl, opts, err := w.proc(n, parent)
 		if impl == nil {
-			return nil, err
+			return w.wrong(p, parent), err
 		}
 		pid, err := c.StartLink(&guard{w, p, impl}, opts...)
 		if !w.await(c, parent) {
 			return nil, errStartAlone
 		}
+		if err == nil && p.b.start == funcBoth {
+			err = errFunc
+		}
 		return pid, err
 	}
 }
 
-// proc makes the next process of n. Without a process, the start function returns nil and the error.
+// wrong is the process that a start function returns which has started none.
+func (w *realWorld) wrong(p, parent *realProc) *actors.PID {
+	switch p.b.start {
+	case funcOwn:
+		return parent.pid
+	case funcOther:
+		for _, other := range w.unseen {
+			if other.parent == parent && other.pid.Alive() {
+				return other.pid
+			}
+		}
+	}
+	return nil
+}
+
+// proc makes the next process of n. Without an implementation, the start function starts nothing.
 func (w *realWorld) proc(n *node, parent *realProc) (*realProc, actors.Process, []actors.StartOption, error) {
 	w.mu.Lock()
 	serial, label, b := w.plans.next(n)
 	w.mu.Unlock()
 	w.linef("start %s: %v", label, b)
+	p := &realProc{serial: serial, label: label, node: n, parent: parent, b: b, turn: make(chan struct{})}
 	switch b.start {
 	case funcFails:
-		return nil, nil, nil, errFunc
+		return p, nil, nil, errFunc
 	case funcIgnores:
-		return nil, nil, nil, actors.ErrIgnore
+		return p, nil, nil, actors.ErrIgnore
 	case funcPanics:
 		panic(funcPanicText)
-	case funcNil:
-		return nil, nil, nil, nil
 	case funcTaken:
-		return nil, nil, nil, &actors.AlreadyStartedError{Name: n.path}
+		return p, nil, nil, &actors.AlreadyStartedError{Name: n.path}
+	case funcNil, funcOwn, funcOther:
+		return p, nil, nil, nil
 	}
-	p := &realProc{serial: serial, label: label, node: n, parent: parent, b: b, turn: make(chan struct{})}
 	opts := []actors.StartOption{actors.WithInitTimeout(b.initLimit)}
 	if n.named {
 		opts = append(opts, actors.WithName(n.path))

@@ -85,11 +85,14 @@ const (
 	funcPanics
 	funcNil   // the start function returns nothing
 	funcTaken // the start function finds a stranger under the name
+	funcBoth  // the start function returns a process and an error
+	funcOwn   // the start function returns the supervisor
+	funcOther // the start function returns another child, if there is one
 )
 
 func (k startKind) String() string {
 	return name(k, "ok", "init_fails", "init_ignores", "init_panics", "func_fails", "func_ignores", "func_panics", "func_nil",
-		"func_taken")
+		"func_taken", "func_both", "func_own", "func_other")
 }
 
 // stopKind is what a worker does when it is told to end.

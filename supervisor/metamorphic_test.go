@@ -348,7 +348,7 @@ func (s *telling) count(line string) {
 // answerKind is an answer without its names.
 func answerKind(answer string) string {
 	for _, kind := range []string{
-		"pid=", "failed to start child", "is already started", "gave up", "start function", "no start", "significant", "panic",
+		"pid=", "is taken", "start=", "failed to start child", "is already started", "gave up", "start function", "no start", "significant", "panic",
 	} {
 		if strings.Contains(answer, kind) {
 			return kind
