@@ -78,30 +78,40 @@ func TestOTP_loop_start_fail(t *testing.T) {
 		for _, way := range starts {
 			for _, trap := range []bool{true, false} {
 				t.Run(name+"/"+way.name, func(t *testing.T) {
-					sys := newSystem(t)
-					probe, starter := start(t, sys, trap)
-					for range 5 {
-						var held context.Context
-						child := &actortest.Probe{OnInit: func(c *actors.Context) error {
-							held = c.Ctx()
-							return f.init(c)
-						}}
-						pid, ref, err := way.start(t, starter, child, actors.WithName("x"), actors.WithInitTimeout(initLimit(name)))
-						require.Nil(t, pid)
-						require.Zero(t, ref)
-						f.check(t, err)
-						require.Nil(t, sys.Whereis("x"))
-						require.Error(t, held.Err())
-						require.Equal(t, []*actors.PID{starter}, sys.Processes())
-						require.Empty(t, child.Received(), "Terminate must not run")
-					}
-					heard(t, probe, starter)
-					require.True(t, starter.Alive())
-					actortest.Eventually(t, func() bool { return sys.Lingering() == 0 })
+					synctest.Test(t, func(t *testing.T) {
+						loopStartFail(t, way, f.init, f.check, trap)
+					})
 				})
 			}
 		}
 	}
+}
+
+func loopStartFail(t *testing.T, way starting, init func(*actors.Context) error, check func(*testing.T, error), trap bool) {
+	t.Helper()
+	sys := newSystem(t)
+	probe, starter := start(t, sys, trap)
+	for range 5 {
+		var held context.Context
+		child := &actortest.Probe{OnInit: func(c *actors.Context) error {
+			held = c.Ctx()
+			return init(c)
+		}}
+		pid, ref, err := way.start(t, starter, child, actors.WithName("x"), actors.WithInitTimeout(time.Second))
+		require.Nil(t, pid)
+		require.Zero(t, ref)
+		check(t, err)
+		require.Nil(t, sys.Whereis("x"))
+		require.Error(t, held.Err())
+		require.Equal(t, []*actors.PID{starter}, sys.Processes())
+		require.Equal(t, 1, sys.Enrolled(), "its exit is complete")
+		require.Empty(t, child.Received(), "Terminate must not run")
+	}
+	heard(t, probe, starter)
+	require.True(t, starter.Alive())
+	synctest.Wait()
+	require.Zero(t, sys.Lingering())
+	require.NoError(t, sys.Close(t.Context()))
 }
 
 // An Init that ignores or stops: the name is not registered when the start returns, a hundred times.

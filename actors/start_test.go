@@ -42,14 +42,6 @@ var failures = map[string]struct {
 	"deadline": {func(c *actors.Context) error { <-c.Ctx().Done(); return nil }, is(actors.ErrInitTimeout)},
 }
 
-// initLimit is short only where it is to run out.
-func initLimit(failure string) time.Duration {
-	if failure == "deadline" {
-		return 20 * time.Millisecond
-	}
-	return time.Minute
-}
-
 func is(want error) func(*testing.T, error) {
 	return func(t *testing.T, err error) { assert.ErrorIs(t, err, want) }
 }
