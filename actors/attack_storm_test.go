@@ -187,7 +187,7 @@ func (s *storm) call(rng *rand.Rand) {
 		assert.ErrorIs(s.t, ctx.Err(), context.DeadlineExceeded)
 	default:
 		assert.False(s.t, pid.Alive(), "%v", err)
-		assert.True(s.t, err == actors.NoProcess || err == pid.Reason(), "%v, not %v", err, pid.Reason())
+		assert.True(s.t, errors.Is(err, actors.NoProcess) || errors.Is(err, pid.Reason()), "%v, not %v", err, pid.Reason())
 	}
 }
 
