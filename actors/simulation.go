@@ -54,6 +54,6 @@ func (p *PID) assist(ctx context.Context, fn func(ctx context.Context) any) {
 		go p.help(ctx, fn)
 		return
 	}
-	ctx = helperID{ctx, p.sys.lastID.Add(1)}
-	p.sys.dispatcher.Schedule(func() { p.help(ctx, fn) })
+	h := helperID{ctx, p.sys.lastID.Add(1)}
+	p.sys.dispatcher.Schedule(func() { p.help(h, fn) })
 }

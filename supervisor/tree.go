@@ -81,11 +81,11 @@ func Tree(ctx context.Context, sup *actors.PID) (Node, error) {
 	a.enter(&root, l)
 	for {
 		o, err := a.requests.Receive(ctx)
-		if err != nil {
+		if err != nil { // all have answered, or ctx has ended
 			for n := range a.left {
 				n.Err = err
 			}
-			return root, nil //nolint:nilerr // ErrNoRequests: all have answered; else those who have not say why
+			return root, nil
 		}
 		a.hear(o.Label.(*Node), o.Value, o.Err)
 	}
