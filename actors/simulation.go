@@ -55,5 +55,5 @@ func (p *PID) assist(ctx context.Context, fn func(ctx context.Context) any) {
 		return
 	}
 	h := helperID{ctx, p.sys.lastID.Add(1)}
-	p.sys.dispatcher.Schedule(func() { p.help(h, fn) })
+	p.sys.dispatcher.Schedule(func() { p.help(h, fn) }) //nolint:contextcheck // h is ctx, and tells who waits
 }
