@@ -127,6 +127,11 @@ func (m *consumerMachine) closeAnswer(from relay.Side, f mcbp.Frame, now time.Ti
 			op.closeErr = &StreamStatusError{Op: mcbp.OpDCPCloseStream, VB: op.vb.vb, Role: roleOf(from), Status: f.Status()}
 		}
 	}
+	m.closeMoved(op, now)
+}
+
+// closeMoved completes a close when no answer is missing.
+func (m *consumerMachine) closeMoved(op *streamOp, now time.Time) {
 	if !op.consumerDone || !op.producerDone {
 		return
 	}

@@ -185,8 +185,8 @@ func (m *consumerMachine) proceed(op *streamOp, err error, now time.Time) {
 }
 
 // shut begins the planned stop: what is live is closed at the consumer only, because the producer may be the reason for
-// the stop (history 6). An add or takeover under way cannot be closed (design §5.2), so it is abandoned: the stop is
-// then complete at once and the sockets close.
+// the stop (history 6); nor is its answer to an earlier close waited for. An add or takeover under way cannot be closed
+// (design §5.2), so it is abandoned: the stop is then complete at once and the sockets close.
 func (m *consumerMachine) shut(id callID, now time.Time) {
 	switch m.phase {
 	case phaseShut:
@@ -210,6 +210,7 @@ func (m *consumerMachine) shut(id callID, now time.Time) {
 				m.closeAtConsumer(v, now)
 			}
 		}
+		m.leaveProducer(now)
 	} else {
 		m.pending = map[*streamOp]struct{}{}
 	}
@@ -228,6 +229,18 @@ func (m *consumerMachine) closeAtConsumer(v *vbucket, now time.Time) {
 	v.op, v.state = op, streamClosing
 	m.pending[op] = struct{}{}
 	m.emit(injectFrame{to: relay.Consumer, frame: closeStreamFrame(v.vb, opaque)})
+}
+
+// leaveProducer goes on with the closes that are under way as if the producer had answered them.
+func (m *consumerMachine) leaveProducer(now time.Time) {
+	for _, v := range m.sorted() {
+		if v.state != streamClosing || v.op.producerDone {
+			continue
+		}
+		m.opaques.retire(v.op.producerOpaque, now)
+		v.op.producerDone = true
+		m.closeMoved(v.op, now)
+	}
 }
 
 func (m *consumerMachine) shutIfQuiet() {
