@@ -218,7 +218,7 @@ func (p *consumerConn) relayStopped(c *actors.Context, err error) error {
 
 // closedSocket makes every way in which a peer can close a socket one thing.
 func closedSocket(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || isReset(err) {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe) || isReset(err) {
 		return &SocketClosedError{Err: err}
 	}
 	return err

@@ -243,8 +243,8 @@ func next[T any](s *stage, c <-chan T) T {
 
 // puppet is a node that answers the handshake and statistics, and leaves all that follows a DCP_OPEN to the test.
 type puppet struct {
-	t     *testing.T
-	stage *stage
+	t      *testing.T
+	stage  *stage
 	opened chan *peer
 
 	mu sync.Mutex
