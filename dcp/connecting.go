@@ -3,7 +3,6 @@ package dcp
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"time"
 
@@ -83,7 +82,7 @@ func (k *connecting) dial(ctx context.Context) (net.Conn, error) {
 // failed plans the next attempt and tells the replicator why this one failed.
 func (k *connecting) failed(c *actors.Context, err error) {
 	c.Send(k.env.replicator.Load(), connRefused{role: k.role, err: err})
-	wait := backoff(k.attempts, firstRetry, lastRetry)
+	wait := backoff(k.attempts, firstRetry, lastRetry, k.env.jitter)
 	if k.attempts == 0 {
 		k.env.logger("connection").Info("connection_refused", "role", k.role, "err", err, "retry_in", wait)
 	}
@@ -98,10 +97,10 @@ func (k *connecting) opened(c *actors.Context, conn net.Conn) {
 }
 
 // backoff doubles from first to last and adds up to a quarter, so that many links do not retry in step.
-func backoff(attempt int, first, last time.Duration) time.Duration {
+func backoff(attempt int, first, last time.Duration, jitter func(time.Duration) time.Duration) time.Duration {
 	d := last
 	if attempt < 20 {
 		d = min(first<<attempt, last)
 	}
-	return d + rand.N(d/4+1)
+	return d + jitter(d/4)
 }

@@ -141,6 +141,7 @@ func (p *consumerConn) join(c *actors.Context, msg joinProducer) error {
 		Stall:    p.env.limits.withDefaults().Stall,
 		Log:      p.env.logger("relay"),
 	})
+	p.env.heard.listen(p.relay)
 	running := p.relay
 	c.Go(func(ctx context.Context) any { return relayStopped{err: running.Run(ctx)} })
 	p.machine.opened(c.Clock().Now())

@@ -44,6 +44,31 @@ func (e *NotConnectedError) Error() string { return fmt.Sprintf("not connected: 
 
 func (e *NotConnectedError) Unwrap() error { return e.Err }
 
+// NameInUseError says that somebody else uses a link's connection name: a peer closed the connection right after its OPEN,
+// several times in a row, as an engine does when the name is opened again. The link is left alone for a while.
+type NameInUseError struct {
+	// Name is the DCP connection name, Node the peer that closed it, Kicks how often.
+	Name, Node string
+	Kicks      int
+	Err        error
+}
+
+func (e *NameInUseError) Error() string {
+	return fmt.Sprintf("name_in_use: %s closed %q right after its OPEN, %d times: %v", e.Node, e.Name, e.Kicks, e.Err)
+}
+
+func (e *NameInUseError) Unwrap() error { return e.Err }
+
+// OverloadedError refuses what is beyond a bound of [Limits].
+type OverloadedError struct {
+	What  string
+	Limit int
+}
+
+func (e *OverloadedError) Error() string {
+	return fmt.Sprintf("too many %s, the limit is %d", e.What, e.Limit)
+}
+
 // UnfencedError refuses a new epoch: takeovers that failed may still be under way at the consumer's engine, because its
 // connection could not be opened again. Which node is active for these vbuckets is unknown until it has been.
 type UnfencedError struct {

@@ -58,8 +58,8 @@ type (
 		Incarnation uint64
 		At          time.Time
 	}
-	// LinkGaveUp is published when a link's supervisor has restarted its connections too often. The manager tries again
-	// later.
+	// LinkGaveUp is published when a link's supervisor has restarted its connections too often, or when the link's name is
+	// in use elsewhere ([NameInUseError]). The manager tries again later.
 	LinkGaveUp struct {
 		Link
 		Reason error
@@ -72,6 +72,15 @@ type (
 		Reason mcbp.EndReason
 		At     time.Time
 	}
+	// StreamLost is published when a vbucket that somebody is at work on loses its stream without his doing. It is left to
+	// him to open it again.
+	StreamLost struct {
+		Link
+		VB    uint16
+		Owner string
+		Epoch uint64
+		At    time.Time
+	}
 )
 
 func (ConsumerStarted) replicationEvent() {}
@@ -80,3 +89,4 @@ func (LinkCrashed) replicationEvent()     {}
 func (LinkFenced) replicationEvent()      {}
 func (LinkGaveUp) replicationEvent()      {}
 func (StreamEnded) replicationEvent()     {}
+func (StreamLost) replicationEvent()      {}

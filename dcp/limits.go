@@ -2,15 +2,17 @@ package dcp
 
 import "time"
 
-// Limits are the deadlines of a replication. They run on lack of progress unless said otherwise. A zero field means its
-// default; nothing waits for ever.
+// Limits are the deadlines and bounds of the replications of one bucket into one node. Deadlines run on lack of progress
+// unless said otherwise. What is beyond a bound is refused with an [OverloadedError]. A zero field means its default; nothing
+// waits for ever.
 type Limits struct {
 	// Add is for an ADD_STREAM's answer. CONTROL frames of the connection and frames of the vbucket's stream are
 	// progress. Default 30 s.
 	Add time.Duration
 	// AddAfterRollback replaces Add once the producer has asked for a rollback. Default 10 min.
 	AddAfterRollback time.Duration
-	// Close is for a CLOSE_STREAM's answers. Default 30 s.
+	// Close is for a CLOSE_STREAM's answers, and for an engine to end a stream that an earlier connection has left.
+	// Default 30 s.
 	Close time.Duration
 	// Takeover is for the states that follow a takeover's ADD_STREAM answer. Default 90 s.
 	Takeover time.Duration
@@ -23,6 +25,17 @@ type Limits struct {
 	// Grace is how long a newer epoch waits for the calls of older ones before it rebuilds their connections.
 	// Default 10 s.
 	Grace time.Duration
+
+	// Links bounds the links. Default 4096.
+	Links int
+	// Calls bounds the calls that wait for their answer. Default 65536.
+	Calls int
+	// Backlog bounds the operations on vbuckets that one link has not answered yet. Default 131072, two for every vbucket
+	// that there can be.
+	Backlog int
+	// Suspects bounds the vbuckets of a link that crashes put on the list of those kept apart. A crash that names more is
+	// not about one vbucket; those beyond are restored with the healthy ones. Default 64.
+	Suspects int
 }
 
 func (l Limits) withDefaults() Limits {
@@ -39,5 +52,14 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Join, 30*time.Second)
 	set(&l.Stall, 6*time.Minute)
 	set(&l.Grace, 10*time.Second)
+	bound := func(n *int, v int) {
+		if *n <= 0 {
+			*n = v
+		}
+	}
+	bound(&l.Links, 4096)
+	bound(&l.Calls, 1<<16)
+	bound(&l.Backlog, 1<<17)
+	bound(&l.Suspects, 64)
 	return l
 }

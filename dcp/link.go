@@ -26,6 +26,9 @@ type linkEnv struct {
 	events    *actors.Bus[Event]
 	tree      *actors.Bus[supervisor.Event]
 	manager   *actors.PID
+	// jitter is Options.Jitter; heard is told of each relay.
+	jitter func(time.Duration) time.Duration
+	heard  *hearing
 	// replicator is set before the connections start.
 	replicator atomic.Pointer[actors.PID]
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync/atomic"
+	"time"
 
 	"github.com/shearpin/shearpin/actors"
 	"github.com/shearpin/shearpin/dcp/kv"
@@ -25,6 +27,9 @@ type Options struct {
 	Limits    Limits
 	// Connections is the number of links per producer, 1 to 64; vbucket vb uses link vb mod Connections. 0 means 1.
 	Connections int
+	// Jitter gives a random part of a pause, from 0 to what it is given; nil is random. It may be called from any
+	// goroutine.
+	Jitter func(time.Duration) time.Duration
 	// Log gets one line per state change; nil discards them.
 	Log *slog.Logger
 	// Events gets the news of all links; nil drops them.
@@ -49,6 +54,9 @@ func (o Options) validate() (Options, error) {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Jitter == nil {
+		o.Jitter = func(d time.Duration) time.Duration { return rand.N(d + 1) }
 	}
 	o.Limits = o.Limits.withDefaults()
 	return o, nil
@@ -198,6 +206,11 @@ func (m *Manager) Release(ctx context.Context, epoch uint64, owner string) error
 func (m *Manager) Fence(ctx context.Context, vb uint16, producer string) error {
 	return m.call(ctx, fenceVBucket{vb: vb, producer: producer})
 }
+
+// Refresh says that what [Options].Endpoints gives has changed: certificates, credentials, features. It returns at once.
+// Connections that are open are opened anew, one link after another, each when nobody is at work on its vbuckets
+// (LinkStatus.Outdated until then); those opened from now on have the change anyway.
+func (m *Manager) Refresh(ctx context.Context) error { return m.call(ctx, refreshRequest{}) }
 
 // Shut is the planned stop: the streams of every link are closed at the consumer, then the links end. Each link has
 // Limits.Close for it. Later calls are refused with [ErrShut].

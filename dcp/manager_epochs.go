@@ -8,15 +8,14 @@ import (
 // prepare is a request for a new epoch that waits until nothing of an older one is on the wire.
 type prepare struct {
 	id      callID
-	epoch   uint64
 	expires time.Time
 	reset   bool
 }
 
-// current refuses a request whose epoch is not the prepared one.
+// current refuses a request whose epoch is not the prepared one, or that there is no room for.
 func (m *managerMachine) current(id callID, epoch uint64) bool {
 	if epoch == m.epoch {
-		return true
+		return m.admit(id)
 	}
 	m.emit(answerManager{call: id, err: &StaleEpoch{Got: epoch, Current: m.epoch}})
 	return false
@@ -26,16 +25,28 @@ func (m *managerMachine) current(id callID, epoch uint64) bool {
 // the engines have been asked for is waited for, since a stream being added cannot be given up in place. After the grace
 // its connections are rebuilt instead.
 func (m *managerMachine) prepare(id callID, epoch uint64, now time.Time) {
-	if epoch < m.epoch {
-		m.emit(answerManager{call: id, err: &StaleEpoch{Got: epoch, Current: m.epoch}})
+	var err error
+	switch {
+	case m.stop.asked:
+		err = ErrShut
+	case epoch < m.epoch:
+		err = &StaleEpoch{Got: epoch, Current: m.epoch}
+	case epoch == m.epoch && len(m.prepares) >= m.limits.Calls:
+		err = &OverloadedError{What: "calls", Limit: m.limits.Calls}
+	}
+	if err != nil {
+		m.emit(answerManager{call: id, err: err})
 		return
+	}
+	if epoch > m.epoch {
+		m.answerPrepares(&StaleEpoch{Got: m.epoch, Current: epoch})
 	}
 	m.epoch = epoch
 	for _, r := range m.sortedReplicas() {
-		for _, w := range r.queue {
-			m.settle(w, ErrSuperseded)
+		if r.next != nil {
+			m.settle(r.next, ErrSuperseded)
+			r.next = nil
 		}
-		r.queue = nil
 		if r.work != nil {
 			m.settle(r.work, ErrSuperseded)
 		}
@@ -45,9 +56,13 @@ func (m *managerMachine) prepare(id callID, epoch uint64, now time.Time) {
 		m.dropIfIdle(r)
 	}
 	for _, key := range m.sortedLinks() {
-		m.emit(cancelLink{key: key})
+		if l := m.links[key]; l.runs() {
+			m.emit(cancelLink{key: key})
+		} else {
+			m.failHeld(l, ErrSuperseded, now)
+		}
 	}
-	m.prepares = append(m.prepares, prepare{id: id, epoch: epoch, expires: now.Add(m.limits.Grace)})
+	m.prepares = append(m.prepares, prepare{id: id, expires: now.Add(m.limits.Grace)})
 	m.fenceAll()
 	m.drained()
 }
@@ -62,11 +77,7 @@ func (m *managerMachine) drained() {
 
 func (m *managerMachine) answerPrepares(err error) {
 	for _, p := range m.prepares {
-		answer := err
-		if answer == nil && p.epoch < m.epoch {
-			answer = &StaleEpoch{Got: p.epoch, Current: m.epoch}
-		}
-		m.emit(answerManager{call: p.id, err: answer})
+		m.emit(answerManager{call: p.id, err: err})
 	}
 	m.prepares = nil
 }
@@ -82,7 +93,7 @@ func (m *managerMachine) expirePrepares(now time.Time) {
 		p.reset = true
 		var keys []linkKey
 		for _, b := range m.sent {
-			if !slices.Contains(keys, b.key) {
+			if l, ok := m.links[b.key]; ok && l.runs() && !slices.Contains(keys, b.key) {
 				keys = append(keys, b.key)
 			}
 		}

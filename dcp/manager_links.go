@@ -2,6 +2,8 @@ package dcp
 
 import (
 	"cmp"
+	"errors"
+	"maps"
 	"slices"
 	"time"
 )
@@ -10,13 +12,17 @@ import (
 type linkPhase uint8
 
 const (
-	linkConnecting linkPhase = iota
+	// linkStarting: its supervisor is being started; calls are held.
+	linkStarting linkPhase = iota
+	linkConnecting
 	linkUp
-	// linkDown: its supervisor gave up; it is started again after a pause.
+	// linkStopping: it is being shut and terminated; calls are held, in case it is needed again.
+	linkStopping
+	// linkDown: it gave up, or must not be opened for a while; it is started again after a pause.
 	linkDown
 )
 
-var linkPhaseNames = [...]string{"connecting", "up", "down"}
+var linkPhaseNames = [...]string{"starting", "connecting", "up", "stopping", "down"}
 
 func (p linkPhase) String() string { return linkPhaseNames[p] }
 
@@ -28,42 +34,129 @@ type linkState struct {
 	lastErr     error
 	giveUps     int
 	retryAt     time.Time
-	upSince     time.Time
+	// upAs is the incarnation that came up last, upSince when.
+	upAs    uint64
+	upSince time.Time
+	// idleSince is when the link was first seen without a reason to be there, zero if it has one.
+	idleSince time.Time
+	// held are the calls and fences that wait for the link to run; backlog counts the operations that wait for an answer,
+	// held or sent.
+	held       []callLink
+	heldFences []callID
+	backlog    int
+	// kicks counts the connections in a row that a peer closed right after their OPEN; inUse counts the pauses because of
+	// that, and refused is set during one.
+	kicks, inUse int
+	refused      error
+	// outdated says that the connections up to that incarnation were opened before features or certificates changed.
+	outdated   bool
+	outdatedTo uint64
 }
 
+// runs reports whether the link has a replicator to talk to.
+func (l *linkState) runs() bool { return l.phase == linkConnecting || l.phase == linkUp }
+
 const (
-	// Pauses before a link that gave up is started again, and before a vbucket kept apart is tried again.
+	// Pauses before a link that gave up is started again, before one is whose name is in use elsewhere, and before a
+	// vbucket kept apart is tried again.
 	firstLinkRetry    = time.Second
+	firstInUseRetry   = time.Minute
 	firstReplicaRetry = time.Second
 	lastRetryPause    = 5 * time.Minute
-	// settledAfter is how long a link must have been up for its next pause to be the first again.
+	// settledAfter is how long a link, or a stream, must have lived for its next pause to be the first again.
 	settledAfter = 30 * time.Second
+	// idleLimit is how long a link is kept that nothing needs.
+	idleLimit = 30 * time.Second
+	// A connection that its peer closes within kickedWithin of its OPEN has been kicked; nameInUseKicks of those in a row
+	// mean that somebody else uses the name (design §5.4).
+	kickedWithin   = time.Second
+	nameInUseKicks = 3
 )
 
 func compareKeys(a, b linkKey) int {
 	return cmp.Or(cmp.Compare(a.producer, b.producer), cmp.Compare(a.conn, b.conn))
 }
 
+// pause doubles from first to lastRetryPause, and adds up to a quarter so that many do not try again in step.
+func (m *managerMachine) pause(failures int, first time.Duration) time.Duration {
+	d := lastRetryPause
+	if failures < 16 {
+		d = min(first<<failures, lastRetryPause)
+	}
+	if m.jitter != nil {
+		d += m.jitter(d / 4)
+	}
+	return d
+}
+
+// ensureLink starts the link unless it is there. One that is down waits for the end of its pause.
 func (m *managerMachine) ensureLink(key linkKey) {
-	l, ok := m.links[key]
-	if ok && l.phase != linkDown {
+	if _, ok := m.links[key]; ok {
 		return
 	}
-	if !ok {
-		l = &linkState{key: key}
-		m.links[key] = l
+	l := &linkState{key: key}
+	m.links[key] = l
+	m.startLink(l)
+}
+
+func (m *managerMachine) startLink(l *linkState) {
+	l.phase, l.refused, l.outdated, l.idleSince = linkStarting, nil, false, time.Time{}
+	m.emit(startLink{key: l.key})
+}
+
+// linkStarted says that the link's supervisor runs. If it could not be started, linkGone says so.
+func (m *managerMachine) linkStarted(key linkKey) {
+	l, ok := m.links[key]
+	switch {
+	case !ok || l.phase != linkStarting:
+	case m.stop.asked:
+		m.stopLink(l)
+	default:
+		l.phase = linkConnecting
+		m.releaseHeld(l)
+		if len(m.prepares) > 0 {
+			m.fenceAll()
+		}
 	}
-	l.phase = linkConnecting
-	m.emit(startLink{key: key})
+}
+
+// releaseHeld gives a link that runs what was held for it.
+func (m *managerMachine) releaseHeld(l *linkState) {
+	for _, call := range l.held {
+		m.emit(call)
+	}
+	for _, id := range l.heldFences {
+		m.emit(fenceLink{call: id, key: l.key})
+	}
+	l.held, l.heldFences = nil, nil
+}
+
+// failHeld answers what was held for a link that will not run soon. No engine has seen it. Fences do not need the link.
+func (m *managerMachine) failHeld(l *linkState, err error, now time.Time) {
+	held, fences := l.held, l.heldFences
+	l.held, l.heldFences = nil, nil
+	for _, id := range fences {
+		m.emit(fenceLink{call: id, key: l.key, byName: true})
+	}
+	for _, call := range held {
+		m.linkAnswered(call.id, nil, m.linkOf(l.key).wrap(err), 0, now)
+	}
 }
 
 // linkIsUp begins to restore what the last crash took: first the streams that did not crash it.
 func (m *managerMachine) linkIsUp(key linkKey, incarnation uint64, now time.Time) {
 	l, ok := m.links[key]
-	if !ok || incarnation < l.incarnation {
+	if !ok || incarnation < l.incarnation || l.phase == linkStopping || l.phase == linkDown {
 		return
 	}
-	l.phase, l.incarnation, l.lastErr, l.upSince = linkUp, incarnation, nil, now
+	l.phase, l.incarnation, l.lastErr, l.upAs, l.upSince = linkUp, incarnation, nil, incarnation, now
+	if incarnation > l.outdatedTo {
+		l.outdated = false
+	}
+	if m.rebuilding != nil && *m.rebuilding == key {
+		m.rebuilding = nil
+	}
+	m.releaseHeld(l)
 	m.opened(key, incarnation)
 	m.reconcile(now)
 }
@@ -72,176 +165,225 @@ func (m *managerMachine) linkIsUp(key linkKey, incarnation uint64, now time.Time
 // first, the suspects one by one.
 func (m *managerMachine) linkCrashed(key linkKey, incarnation uint64, reason error, named []uint16, now time.Time) {
 	l, ok := m.links[key]
-	if !ok || incarnation < l.incarnation {
+	if !ok || incarnation < l.incarnation || l.phase == linkStopping || l.phase == linkDown {
 		return
 	}
 	l.phase, l.incarnation, l.lastErr = linkConnecting, incarnation, reason
-	m.lostStreams(key)
-	for _, vb := range named {
-		if r, known := m.replicas[vb]; known {
-			m.postpone(r, now)
-		}
+	m.releaseHeld(l)
+	m.lostStreams(key, now)
+	m.suspect(key, named, now)
+	m.countKick(l, reason, now)
+}
+
+// countKick notices that a peer closes the link's connections as soon as they are open, as an engine does when somebody
+// else opens one of the same name. Two managers that go on kicking each other would both replicate nothing.
+func (m *managerMachine) countKick(l *linkState, reason error, now time.Time) {
+	if l.upAs != l.incarnation || !errors.Is(reason, ErrSocketClosed) || now.Sub(l.upSince) >= kickedWithin {
+		l.kicks = 0
+		return
+	}
+	l.kicks++
+	if l.kicks < nameInUseKicks {
+		return
+	}
+	link := m.linkOf(l.key)
+	e := &NameInUseError{Name: link.Name(), Node: link.Consumer, Kicks: l.kicks, Err: reason}
+	var crash *CrashError
+	if errors.As(reason, &crash) && crash.Role == RoleProducer {
+		e.Node = link.Producer
+	}
+	l.refused = link.wrap(e)
+	l.lastErr, l.kicks = l.refused, 0
+	m.emit(publishManager{LinkGaveUp{Link: link, Reason: l.refused, At: now}})
+	m.stopLink(l)
+}
+
+// stopLink ends a link that runs. What it has under way is answered by its replicator.
+func (m *managerMachine) stopLink(l *linkState) {
+	l.phase = linkStopping
+	if m.rebuilding != nil && *m.rebuilding == l.key {
+		m.rebuilding = nil
+	}
+	m.emit(stopLink{key: l.key})
+}
+
+// linkStopped says that a link has come to the end that was asked for. It starts again if it was needed meanwhile, after
+// its pause if it has one.
+func (m *managerMachine) linkStopped(key linkKey, err error, now time.Time) {
+	l, ok := m.links[key]
+	if !ok || l.phase != linkStopping {
+		return
+	}
+	l.incarnation, l.upAs = 0, 0
+	m.forgetIncarnations(key)
+	m.lostStreams(key, now)
+	switch {
+	case m.stop.asked:
+		delete(m.links, key)
+		m.failHeld(l, ErrShut, now)
+		m.linkShut(m.linkOf(key).wrap(err))
+	case l.refused != nil:
+		l.phase, l.retryAt = linkDown, now.Add(m.pause(l.inUse, firstInUseRetry))
+		l.inUse++
+		m.failHeld(l, l.refused, now)
+		m.dropIfUnneeded(l)
+	case len(l.held) > 0 || len(l.heldFences) > 0 || m.needed(key):
+		m.startLink(l)
+	default:
+		delete(m.links, key)
 	}
 }
 
-// linkGone is the end of a link's supervisor.
+// linkGone is the end of a link's supervisor that nobody asked for, or its failure to start.
 func (m *managerMachine) linkGone(key linkKey, reason error, now time.Time) {
 	l, ok := m.links[key]
-	if !ok {
+	if !ok || l.phase == linkDown || l.phase == linkStopping {
 		return
 	}
 	if l.lastErr == nil {
 		l.lastErr = reason
 	}
-	l.phase = linkDown
-	l.retryAt = now.Add(pause(l.giveUps, firstLinkRetry))
+	m.emit(publishManager{LinkGaveUp{Link: m.linkOf(key), Reason: m.linkOf(key).wrap(reason), At: now}})
+	l.phase, l.retryAt = linkDown, now.Add(m.pause(l.giveUps, firstLinkRetry))
 	l.giveUps++
-	l.incarnation = 0
+	l.incarnation, l.upAs, l.kicks = 0, 0, 0
+	if m.rebuilding != nil && *m.rebuilding == key {
+		m.rebuilding = nil
+	}
 	m.forgetIncarnations(key)
-	m.lostStreams(key)
-	if !m.needed(key) {
+	m.lostStreams(key, now)
+	m.failHeld(l, reason, now)
+	m.dropIfUnneeded(l)
+	if m.stop.asked {
 		delete(m.links, key)
+		m.linkShut(nil)
 	}
 }
 
-func (m *managerMachine) lostStreams(key linkKey) {
-	for _, r := range m.sortedReplicas() {
-		if r.has && r.on == key {
-			r.has = false
-			m.dropIfIdle(r)
-		}
+// dropIfUnneeded forgets a link that is down and that nothing waits for.
+func (m *managerMachine) dropIfUnneeded(l *linkState) {
+	if !m.needed(l.key) && l.backlog == 0 {
+		delete(m.links, l.key)
 	}
 }
 
-// streamEnded is the end of a live stream that no work of ours asked for.
-func (m *managerMachine) streamEnded(key linkKey, vb uint16, now time.Time) {
-	r, ok := m.replicas[vb]
-	if !ok || !r.has || r.on != key {
-		return
-	}
-	r.has = false
-	if r.work == nil {
-		m.postpone(r, now)
-	}
-	m.dropIfIdle(r)
-}
-
-// postpone keeps a vbucket apart for a pause that doubles with each failure.
-func (m *managerMachine) postpone(r *replica, now time.Time) {
-	r.notBefore = now.Add(pause(r.failures, firstReplicaRetry))
-	r.failures++
-}
-
-func pause(failures int, first time.Duration) time.Duration {
-	if failures > 16 {
-		return lastRetryPause
-	}
-	return min(first<<failures, lastRetryPause)
-}
-
-// reconcile opens the streams that are wanted and missing, on links that are up. A vbucket with an owner at work is left
-// to its owner, and while a new epoch is being prepared nothing is begun.
-func (m *managerMachine) reconcile(now time.Time) {
-	if len(m.prepares) > 0 {
-		return
-	}
-	apart := m.apartOnTrial()
-	for _, r := range m.sortedReplicas() {
-		if !m.missing(r) || now.Before(r.notBefore) {
-			continue
-		}
-		key := m.key(r.desired, r.vb)
-		if l, ok := m.links[key]; !ok || l.phase != linkUp {
-			continue
-		}
-		if r.failures > 0 {
-			if apart[key] {
-				continue
-			}
-			apart[key] = true
-		}
-		r.queue = append(r.queue, &work{kind: workSet, replica: r, producer: r.desired, own: true, epoch: m.epoch})
-		m.startNext(r, now)
-	}
-}
-
-// missing reports whether a stream is wanted, not there, nobody's task, and not being worked on.
-func (m *managerMachine) missing(r *replica) bool {
-	return r.desired != "" && !r.has && r.work == nil && r.owner == ""
-}
-
-// apartOnTrial finds the links on which a vbucket kept apart is being tried; one at a time.
-func (m *managerMachine) apartOnTrial() map[linkKey]bool {
-	trial := map[linkKey]bool{}
-	for _, r := range m.replicas {
-		if r.failures > 0 && r.work != nil {
-			trial[m.key(r.work.producer, r.vb)] = true
-		}
-	}
-	return trial
-}
-
-// tick starts again what has waited long enough: links that gave up, vbuckets kept apart.
+// tick starts again what has waited long enough: links that are down, vbuckets kept apart. It stops what nothing needs.
 func (m *managerMachine) tick(now time.Time) {
+	if m.stop.asked {
+		return
+	}
+	reasons := m.reasons()
 	for _, key := range m.sortedLinks() {
 		l := m.links[key]
+		if l.phase == linkUp && now.Sub(l.upSince) >= settledAfter {
+			l.giveUps, l.inUse = 0, 0
+		}
+		needed := reasons[key] || l.backlog > 0
 		switch {
-		case l.phase == linkDown && !now.Before(l.retryAt) && m.needed(key):
-			m.ensureLink(key)
-		case l.phase == linkUp && now.Sub(l.upSince) >= settledAfter:
-			l.giveUps = 0
+		case l.phase == linkDown && !needed:
+			delete(m.links, key)
+		case l.phase == linkDown && !now.Before(l.retryAt):
+			m.startLink(l)
+		case needed:
+			l.idleSince = time.Time{}
+		case !l.runs():
+		case l.idleSince.IsZero():
+			l.idleSince = now
+		case now.Sub(l.idleSince) >= idleLimit:
+			m.stopLink(l)
 		}
 	}
 	m.reconcile(now)
+	m.rebuildOutdated()
 	m.expirePrepares(now)
 }
 
-// needed reports whether a link has a stream, a wanted stream or work.
-func (m *managerMachine) needed(key linkKey) bool {
+// reasons are the links that have a stream, a wanted stream, work, or a takeover to fence.
+func (m *managerMachine) reasons() map[linkKey]bool {
+	reasons := map[linkKey]bool{}
 	for _, r := range m.replicas {
-		if r.has && r.on == key || r.desired != "" && m.key(r.desired, r.vb) == key {
-			return true
+		if r.has {
+			reasons[r.on] = true
 		}
-		if r.work != nil && m.key(r.work.producer, r.vb) == key {
-			return true
+		if r.desired != "" {
+			reasons[m.key(r.desired, r.vb)] = true
+		}
+		for _, w := range []*work{r.work, r.next} {
+			if w != nil && w.producer != "" {
+				reasons[m.key(w.producer, r.vb)] = true
+			}
 		}
 	}
 	for _, u := range m.unfenced {
-		if u.key == key {
-			return true
-		}
+		reasons[u.key] = true
 	}
-	return false
+	return reasons
 }
 
+func (m *managerMachine) needed(key linkKey) bool { return m.reasons()[key] }
+
+// stopIdleLinks stops at once what nothing needs.
 func (m *managerMachine) stopIdleLinks() {
+	reasons := m.reasons()
 	for _, key := range m.sortedLinks() {
-		if !m.needed(key) && !m.busy(key) {
-			if m.links[key].phase != linkDown {
-				m.emit(stopLink{key: key})
-			}
+		l := m.links[key]
+		switch {
+		case reasons[key] || l.backlog > 0:
+		case l.runs():
+			m.stopLink(l)
+		case l.phase == linkDown:
 			delete(m.links, key)
 		}
 	}
 }
 
-func (m *managerMachine) busy(key linkKey) bool {
-	if _, collected := m.batches[key]; collected {
-		return true
+// refresh notes that features or certificates have changed. Connections that are open are opened anew one link after
+// another, each at a quiet point; those opened from now on have them anyway.
+func (m *managerMachine) refresh(id callID) {
+	if !m.admit(id) {
+		return
 	}
-	for _, b := range m.sent {
-		if b.key == key {
-			return true
+	for _, l := range m.links {
+		l.outdated, l.outdatedTo = true, l.incarnation
+		if l.phase != linkUp {
+			// An attempt that is under way may have begun before.
+			l.outdatedTo++
 		}
 	}
-	return false
+	m.emit(answerManager{call: id})
+}
+
+// rebuildOutdated opens the connections of one outdated link anew, if it is quiet. The next one's turn comes when they are
+// up, so a certificate that does not work costs one link.
+func (m *managerMachine) rebuildOutdated() {
+	if m.rebuilding != nil || len(m.prepares) > 0 {
+		return
+	}
+	for _, key := range m.sortedLinks() {
+		if l := m.links[key]; l.outdated && l.phase == linkUp && m.quiet(l) {
+			m.rebuilding = &key
+			m.emit(resetLink{key: key})
+			return
+		}
+	}
+}
+
+// quiet reports whether nobody is at work on the vbuckets of a link.
+func (m *managerMachine) quiet(l *linkState) bool {
+	if l.backlog > 0 {
+		return false
+	}
+	for _, r := range m.replicas {
+		if r.owner == "" && r.work == nil && r.next == nil {
+			continue
+		}
+		if r.has && r.on == l.key || r.desired != "" && m.key(r.desired, r.vb) == l.key {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(slices.Collect(maps.Values(m.unfenced)), func(u unfenced) bool { return u.key == l.key })
 }
 
 func (m *managerMachine) sortedLinks() []linkKey {
-	keys := make([]linkKey, 0, len(m.links))
-	for key := range m.links {
-		keys = append(keys, key)
-	}
-	slices.SortFunc(keys, compareKeys)
-	return keys
+	return slices.SortedFunc(maps.Keys(m.links), compareKeys)
 }

@@ -1,6 +1,7 @@
 package dcp
 
 import (
+	"maps"
 	"slices"
 	"time"
 )
@@ -12,18 +13,22 @@ import (
 // another: a node must never have two consumer streams of a vbucket (rebalance.md §2.13). Different vbuckets, and
 // different links, do not wait for each other.
 //
-// manager_work.go moves single vbuckets along, manager_links.go follows the links, manager_epochs.go holds the fence
-// between one rebalance or janitor run and the next.
+// manager_work.go moves single vbuckets along, manager_links.go follows the links, manager_restore.go brings back what was
+// lost, manager_epochs.go holds the fence between one rebalance or janitor run and the next, manager_bounds.go says how
+// much it takes on, manager_stop.go ends it.
 type managerMachine struct {
 	bucket, consumer string
 	conns            int
 	limits           Limits
+	// jitter is a random part of a pause, from 0 to what it is given; nil adds none.
+	jitter func(time.Duration) time.Duration
 
 	epoch    uint64
 	replicas map[uint16]*replica
 	links    map[linkKey]*linkState
 	calls    map[callID]*applyCall
 	prepares []prepare
+	fences   map[callID]struct{}
 	// unfenced are the takeovers that failed while they may have been under way; leftovers says that connections of an
 	// earlier manager may be.
 	unfenced  map[uint16]unfenced
@@ -32,7 +37,12 @@ type managerMachine struct {
 	batches map[linkKey]*batch
 	sent    map[callID]*batch
 	nextID  callID
-	out     []managerEffect
+	// strangers are the connections that are not ours and may hold a vbucket that we want.
+	strangers strangers
+	// rebuilding is the link whose connections are being opened anew because they are outdated.
+	rebuilding *linkKey
+	stop       managerStop
+	out        []managerEffect
 }
 
 // linkKey names a link of this manager.
@@ -47,15 +57,22 @@ type replica struct {
 	// desired is the producer wanted, "" for none; owner is who asked for it, while it is at work.
 	desired, owner string
 	epoch          uint64
-	// on is the link on which a stream runs, if has.
-	on  linkKey
-	has bool
-	// work is under way; queue follows it.
-	work  *work
-	queue []*work
+	// on is the link on which a stream runs, if has; since is when it came up.
+	on    linkKey
+	has   bool
+	since time.Time
+	// lost says that the stream went without its owner's doing, or was wanted and never opened: it may be opened without
+	// anybody asking again. One that was closed on request, and then not opened elsewhere, is not lost.
+	lost bool
+	// work is under way; next follows it.
+	work, next *work
 	// failures and notBefore keep a vbucket apart whose stream has crashed its connection or could not be added again.
 	failures  int
 	notBefore time.Time
+	// exists is when the engine first said that the stream is there already, which it is not on any link of ours; barred
+	// says that its holder is being looked for.
+	exists time.Time
+	barred bool
 }
 
 // workKind is what a work item does.
@@ -77,6 +94,8 @@ type work struct {
 	own     bool
 	epoch   uint64
 	closing bool
+	// bystander says that its call failed as a whole, with its connection: nothing is known against its vbucket.
+	bystander bool
 }
 
 // applyCall is a request that is answered once, when all its vbuckets are settled.
@@ -98,11 +117,11 @@ type batch struct {
 type managerEffect interface{ managerEffect() }
 
 type (
-	// startLink starts the link's supervisor, unless it runs.
+	// startLink starts the link's supervisor; it is answered by linkStarted.
 	startLink struct{ key linkKey }
-	// stopLink shuts the link and then terminates it.
+	// stopLink shuts the link and then terminates it; it is answered by linkStopped.
 	stopLink struct{ key linkKey }
-	// callLink hands operations to the link's replicator.
+	// callLink hands operations to the link's replicator; it is answered by linkAnswered.
 	callLink struct {
 		id      callID
 		key     linkKey
@@ -110,13 +129,24 @@ type (
 	}
 	// cancelLink answers the calls that wait for the link to be connected.
 	cancelLink struct{ key linkKey }
-	// resetLink rebuilds the link's connections, because a call of an older epoch does not end.
+	// resetLink rebuilds the link's connections, because a call of an older epoch does not end or because they are
+	// outdated.
 	resetLink struct{ key linkKey }
-	// fenceTakeover is answered by takeoverFenced.
+	// fenceTakeover is answered by takeoverFenced, fenceLink by fenced. Without a link that runs, the consumer is opened by
+	// name.
 	fenceTakeover struct {
-		key   linkKey
-		after uint64
+		key    linkKey
+		after  uint64
+		byName bool
 	}
+	fenceLink struct {
+		call   callID
+		key    linkKey
+		byName bool
+	}
+	// nukeStrangers ends the replications into this node that the engine has and that are not named in ours; it is
+	// answered by strangersNuked.
+	nukeStrangers struct{ ours []string }
 	// nukeLeftovers ends what connections of an earlier manager the consumer's engine has; it is answered by nuked.
 	nukeLeftovers struct{}
 	// answerManager answers a request.
@@ -124,16 +154,21 @@ type (
 		call callID
 		err  error
 	}
+	// publishManager tells whoever listens.
+	publishManager struct{ event Event }
 )
 
-func (startLink) managerEffect()     {}
-func (stopLink) managerEffect()      {}
-func (callLink) managerEffect()      {}
-func (cancelLink) managerEffect()    {}
-func (resetLink) managerEffect()     {}
-func (fenceTakeover) managerEffect() {}
-func (nukeLeftovers) managerEffect() {}
-func (answerManager) managerEffect() {}
+func (startLink) managerEffect()      {}
+func (stopLink) managerEffect()       {}
+func (callLink) managerEffect()       {}
+func (cancelLink) managerEffect()     {}
+func (resetLink) managerEffect()      {}
+func (fenceTakeover) managerEffect()  {}
+func (fenceLink) managerEffect()      {}
+func (nukeLeftovers) managerEffect()  {}
+func (nukeStrangers) managerEffect()  {}
+func (answerManager) managerEffect()  {}
+func (publishManager) managerEffect() {}
 
 func newManagerMachine(bucket, consumer string, conns int, limits Limits) *managerMachine {
 	return &managerMachine{
@@ -141,6 +176,7 @@ func newManagerMachine(bucket, consumer string, conns int, limits Limits) *manag
 		replicas: map[uint16]*replica{},
 		links:    map[linkKey]*linkState{},
 		calls:    map[callID]*applyCall{},
+		fences:   map[callID]struct{}{},
 		batches:  map[linkKey]*batch{},
 		sent:     map[callID]*batch{},
 		unfenced: map[uint16]unfenced{},
@@ -157,20 +193,19 @@ func (m *managerMachine) take() []managerEffect {
 	return out
 }
 
-// flush turns the collected operations into one call per link.
+// flush turns the collected operations into one call per link. A link that does not run gets them once it does.
 func (m *managerMachine) flush() {
-	keys := make([]linkKey, 0, len(m.batches))
-	for key := range m.batches {
-		keys = append(keys, key)
-	}
-	slices.SortFunc(keys, compareKeys)
-	for _, key := range keys {
+	for _, key := range slices.SortedFunc(maps.Keys(m.batches), compareKeys) {
 		b := m.batches[key]
 		delete(m.batches, key)
 		m.nextID++
 		m.sent[m.nextID] = b
-		m.ensureLink(key)
-		m.emit(callLink{id: m.nextID, key: key, changes: b.changes})
+		l, call := m.links[key], callLink{id: m.nextID, key: key, changes: b.changes}
+		if l.runs() {
+			m.emit(call)
+		} else {
+			l.held = append(l.held, call)
+		}
 	}
 }
 

@@ -27,6 +27,11 @@ type desk struct {
 	// incarnation is that of the connections that get the calls.
 	incarnation uint64
 	nukes       int
+	linkFences  []fenceLink
+	strangers   [][]string
+	news        []Event
+	// slow leaves it to the test to say that a link has started.
+	slow bool
 }
 
 func newDesk(t *testing.T) *desk {
@@ -42,10 +47,19 @@ func newDesk(t *testing.T) *desk {
 }
 
 func (d *desk) perform() {
-	for _, e := range d.m.take() {
+	for effects := d.m.take(); len(effects) > 0; effects = d.m.take() {
+		d.act(effects)
+	}
+}
+
+func (d *desk) act(effects []managerEffect) {
+	for _, e := range effects {
 		switch e := e.(type) {
 		case startLink:
 			d.started = append(d.started, e.key)
+			if !d.slow {
+				d.m.linkStarted(e.key)
+			}
 		case stopLink:
 			d.stopped = append(d.stopped, e.key)
 		case callLink:
@@ -58,6 +72,12 @@ func (d *desk) perform() {
 			d.nukes++
 		case resetLink:
 			d.reset = append(d.reset, e.key)
+		case fenceLink:
+			d.linkFences = append(d.linkFences, e)
+		case nukeStrangers:
+			d.strangers = append(d.strangers, e.ours)
+		case publishManager:
+			d.news = append(d.news, e.event)
 		case answerManager:
 			_, twice := d.answers[e.call]
 			require.False(d.t, twice, "call %d answered twice", e.call)
@@ -354,6 +374,11 @@ func TestConnectionsShareVBucketsByNumber(t *testing.T) {
 	m.prepare(1, 1, time.Time{})
 	m.apply(2, 1, "", map[uint16]string{0: "n1", 4: "n1", 5: "n1", 7: "n1"}, time.Time{})
 	got := map[int][]streamChange{}
+	for _, e := range m.take() {
+		if start, ok := e.(startLink); ok {
+			m.linkStarted(start.key)
+		}
+	}
 	for _, e := range m.take() {
 		if call, ok := e.(callLink); ok {
 			got[call.key.conn] = call.changes

@@ -1,21 +1,18 @@
 package dcp
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/shearpin/shearpin/actors"
-	"github.com/shearpin/shearpin/supervisor"
 )
 
 // managerTickEvery bounds how late a retry or the end of a grace is noticed.
 const managerTickEvery = 250 * time.Millisecond
 
 // managerProcess performs what the manager machine decides: it starts and stops links, calls their replicators without
-// waiting for them, and answers. It never blocks on a peer.
+// waiting for them, and answers. It never blocks on a peer, nor on a supervisor that waits for one.
 type managerProcess struct {
 	actors.Base
 	opts    Options
@@ -24,19 +21,9 @@ type managerProcess struct {
 	callers map[callID]actors.From
 	nextID  callID
 	running map[linkKey]*runningLink
-	shut    *shutting
-	log     *slog.Logger
-}
-
-// runningLink is a link's supervisor while it lives.
-type runningLink struct {
-	env      *linkEnv
-	sup      *actors.PID
-	ref      actors.Ref
-	stopping bool
-	// again says that the link is needed anew once it has stopped; held are its calls until then.
-	again bool
-	held  []callLink
+	// heard outlives a link's restarts, so that it never goes back.
+	heard map[linkKey]*hearing
+	log   *slog.Logger
 }
 
 // Requests to the manager.
@@ -66,28 +53,24 @@ type (
 		vb       uint16
 		producer string
 	}
-	shutAll       struct{}
-	statusRequest struct{}
-	managerTick   struct{}
-	linkStopped   struct {
-		key linkKey
-		err error
-	}
-	fenceDone struct {
-		from actors.From
-		err  error
-	}
+	refreshRequest struct{}
+	shutAll        struct{}
+	statusRequest  struct{}
+	managerTick    struct{}
 )
 
 func newManagerProcess(opts Options, links *actors.PID) *managerProcess {
-	return &managerProcess{
+	p := &managerProcess{
 		opts:    opts,
 		links:   links,
 		machine: newManagerMachine(opts.Bucket, opts.Consumer, opts.Connections, opts.Limits),
 		callers: map[callID]actors.From{},
 		running: map[linkKey]*runningLink{},
+		heard:   map[linkKey]*hearing{},
 		log:     opts.Log.With("part", "manager", "bucket", opts.Bucket, "consumer", opts.Consumer),
 	}
+	p.machine.jitter = opts.Jitter
+	return p
 }
 
 func (p *managerProcess) Init(c *actors.Context) error {
@@ -96,14 +79,6 @@ func (p *managerProcess) Init(c *actors.Context) error {
 }
 
 func (p *managerProcess) HandleCall(c *actors.Context, from actors.From, msg any) error {
-	if p.shut != nil {
-		switch msg.(type) {
-		case shutAll, statusRequest:
-		default:
-			from.Fail(ErrShut)
-			return nil
-		}
-	}
 	now := c.Clock().Now()
 	switch msg := msg.(type) {
 	case prepareRequest:
@@ -121,15 +96,18 @@ func (p *managerProcess) HandleCall(c *actors.Context, from actors.From, msg any
 	case releaseRequest:
 		p.machine.release(p.caller(from), msg.epoch, msg.owner)
 	case fenceVBucket:
-		p.fence(c, from, msg)
+		p.machine.fence(p.caller(from), msg.vb, msg.producer)
+	case refreshRequest:
+		p.machine.refresh(p.caller(from))
 	case shutAll:
-		p.shutAll(c, from)
+		p.machine.shut(p.caller(from), now)
 	case statusRequest:
-		from.Reply(p.machine.status())
+		from.Reply(p.status())
 	default:
 		return p.Base.HandleCall(c, from, msg)
 	}
-	return p.perform(c)
+	p.perform(c)
+	return nil
 }
 
 func (p *managerProcess) caller(from actors.From) callID {
@@ -146,42 +124,46 @@ func (p *managerProcess) HandleInfo(c *actors.Context, msg any) error {
 	case actors.Response:
 		p.answered(msg, now)
 	case actors.Down:
-		p.linkDown(c, msg, now)
+		p.linkDown(msg, now)
 	case managerTick:
-		if p.shut == nil {
-			c.SendAfter(managerTickEvery, managerTick{})
-			p.machine.tick(now)
-		}
-	case linkStopped:
-		p.stopped(c, msg)
-	case fenceDone:
-		answerFence(msg.from, msg.err)
+		c.SendAfter(managerTickEvery, managerTick{})
+		p.machine.tick(now)
+		p.forgetUnheard()
+	case linkLaunched:
+		p.launched(c, msg, now)
+	case linkTerminated:
+		p.terminated(msg, now)
+	case linkFenced:
+		p.machine.fenced(msg.call, wrapFence(msg.err))
 	case takeoverFenced:
 		p.machine.takeoverFenced(msg.key, msg.after, msg.err)
 	case leftoversNuked:
 		p.machine.nuked(msg.err)
+	case strangersEnded:
+		p.machine.strangersNuked(msg.ended, msg.err, now)
 	default:
 		return fmt.Errorf("replication manager: unexpected message %T", msg)
 	}
-	return p.perform(c)
+	p.perform(c)
+	return nil
 }
 
-// news follows the links. The replicator sends it after it has answered the calls that a crash took. What a link says
-// that is being stopped, or has been, says nothing of its successor.
+// news follows the links. The replicator sends it after it has answered the calls that a crash took. What a link says that
+// has ended says nothing of its successor.
 func (p *managerProcess) news(news linkNews, now time.Time) {
-	l, ok := p.running[linkKey{producer: news.env.link.Producer, conn: news.env.link.Conn}]
-	if !ok || l.env != news.env || l.stopping {
+	key := keyOf(news.env.link)
+	if l, ok := p.running[key]; !ok || l.env != news.env {
 		return
 	}
 	switch e := news.event.(type) {
 	case LinkUp:
-		p.machine.linkIsUp(keyOf(e.Link), e.Incarnation, now)
+		p.machine.linkIsUp(key, e.Incarnation, e.At)
 	case LinkCrashed:
-		p.machine.linkCrashed(keyOf(e.Link), e.Incarnation, e.Reason, e.VBs, now)
+		p.machine.linkCrashed(key, e.Incarnation, e.Reason, e.VBs, e.At)
 	case LinkFenced:
-		p.machine.linkCrashed(keyOf(e.Link), e.Incarnation, ErrFenced, nil, now)
+		p.machine.linkCrashed(key, e.Incarnation, ErrFenced, nil, e.At)
 	case StreamEnded:
-		p.machine.streamEnded(keyOf(e.Link), e.VB, now)
+		p.machine.streamEnded(key, e.VB, now)
 	}
 }
 
@@ -201,120 +183,82 @@ func (p *managerProcess) answered(msg actors.Response, now time.Time) {
 		}
 		p.machine.linkAnswered(tag.id, reply.errs, err, reply.incarnation, now)
 	case fenceTakeover:
-		p.machine.takeoverFenced(tag.key, tag.after, msg.Err)
-	case fenceTag:
-		err := msg.Err
-		if reply, ok := msg.Value.(linkReply); ok && err == nil {
-			err = reply.err
-		}
-		if tag.from != nil {
-			answerFence(*tag.from, err)
-		}
+		p.machine.takeoverFenced(tag.key, tag.after, replyError(msg))
+	case fenceLink:
+		p.machine.fenced(tag.call, wrapFence(replyError(msg)))
+	case resetLink: // the link's news tell
 	}
 }
 
-// sentCall and fenceTag are the tags of our requests to replicators.
-type (
-	sentCall struct {
-		id  callID
-		key linkKey
+// replyError is the error of a replicator's answer, or why there is none.
+func replyError(msg actors.Response) error {
+	if reply, ok := msg.Value.(linkReply); ok && msg.Err == nil {
+		return reply.err
 	}
-	fenceTag struct{ from *actors.From }
-)
+	return msg.Err
+}
 
-func (p *managerProcess) perform(c *actors.Context) error {
-	effects := p.machine.take()
-	for len(effects) > 0 {
+// sentCall is the tag of our calls of replicators.
+type sentCall struct {
+	id  callID
+	key linkKey
+}
+
+func (p *managerProcess) perform(c *actors.Context) {
+	for effects := p.machine.take(); len(effects) > 0; effects = p.machine.take() {
 		for _, e := range effects {
-			switch e := e.(type) {
-			case startLink:
-				p.startLink(c, e.key)
-			case stopLink:
-				p.stopLink(c, e.key)
-			case callLink:
-				p.callLink(c, e)
-			case cancelLink:
-				p.cancelLink(c, e.key)
-			case resetLink:
-				p.resetLink(c, e.key)
-			case fenceTakeover:
-				p.fenceTakeover(c, e)
-			case nukeLeftovers:
-				p.nukeLeftovers(c)
-			case answerManager:
-				from := p.callers[e.call]
-				delete(p.callers, e.call)
-				if e.err != nil {
-					from.Fail(e.err)
-				} else {
-					from.Reply(nil)
-				}
-			}
+			p.act(c, e)
 		}
-		effects = p.machine.take()
-	}
-	return nil
-}
-
-func (p *managerProcess) startLink(c *actors.Context, key linkKey) {
-	if l, ok := p.running[key]; ok {
-		if l.stopping {
-			l.again = true
-		}
-		return
-	}
-	env := &linkEnv{
-		link:      p.machine.linkOf(key),
-		limits:    p.opts.Limits,
-		endpoints: p.opts.Endpoints,
-		log:       p.opts.Log,
-		events:    p.opts.Events,
-		tree:      p.opts.SupervisorEvents,
-		manager:   c.Self(),
-	}
-	ctx, cancel := context.WithTimeout(c.Ctx(), p.opts.Limits.Connect)
-	defer cancel()
-	sup, err := supervisor.StartChild(ctx, p.links, linkChild(env))
-	if err != nil {
-		p.log.Warn("link_start_failed", "producer", key.producer, "conn", key.conn, "err", err)
-		p.machine.linkGone(key, err, c.Clock().Now())
-		return
-	}
-	p.running[key] = &runningLink{env: env, sup: sup, ref: c.Monitor(sup)}
-}
-
-// callLink hands operations to the link's replicator; a link that is about to start again gets them then.
-func (p *managerProcess) callLink(c *actors.Context, call callLink) {
-	l, ok := p.running[call.key]
-	switch {
-	case !ok:
-		err := p.machine.linkOf(call.key).wrap(errors.New("link did not start"))
-		p.machine.linkAnswered(call.id, nil, err, 0, c.Clock().Now())
-	case l.stopping:
-		l.held = append(l.held, call)
-	default:
-		c.Request(l.env.replicator.Load(), answerLimit, linkRequest{changes: call.changes}, sentCall{id: call.id, key: call.key})
 	}
 }
 
-func (p *managerProcess) cancelLink(c *actors.Context, key linkKey) {
-	if l, ok := p.running[key]; ok && !l.stopping {
-		c.Cast(l.env.replicator.Load(), cancelRequest{})
+func (p *managerProcess) act(c *actors.Context, e managerEffect) {
+	switch e := e.(type) {
+	case startLink:
+		p.startLink(c, e.key)
+	case stopLink:
+		p.stopLink(c, e.key)
+	case callLink:
+		p.request(c, e.key, answerLimit, linkRequest{changes: e.changes}, sentCall{id: e.id, key: e.key})
+	case cancelLink:
+		c.Cast(p.running[e.key].env.replicator.Load(), cancelRequest{})
+	case resetLink:
+		p.log.Info("link_reset", "producer", e.key.producer, "conn", e.key.conn)
+		p.request(c, e.key, p.fenceLimit(), fenceRequest{}, e)
+	case fenceTakeover:
+		p.fenceTakeover(c, e)
+	case fenceLink:
+		p.fence(c, e)
+	case nukeLeftovers:
+		p.nukeLeftovers(c)
+	case nukeStrangers:
+		p.nukeStrangers(c, e.ours)
+	case answerManager:
+		from := p.callers[e.call]
+		delete(p.callers, e.call)
+		if e.err != nil {
+			from.Fail(e.err)
+		} else {
+			from.Reply(nil)
+		}
+	case publishManager:
+		p.publish(e.event)
 	}
 }
 
-// linkDown is the end of a link's supervisor that we did not ask for.
-func (p *managerProcess) linkDown(c *actors.Context, down actors.Down, now time.Time) {
-	for key, l := range p.running {
-		if l.ref != down.Ref {
-			continue
-		}
-		delete(p.running, key)
-		p.log.Warn("link_gave_up", "producer", key.producer, "conn", key.conn, "err", down.Reason)
-		p.machine.linkGone(key, down.Reason, now)
-		if p.opts.Events != nil {
-			p.opts.Events.Publish(LinkGaveUp{Link: l.env.link, Reason: l.env.link.wrap(down.Reason), At: c.Clock().Now()})
-		}
-		return
+// request calls the replicator of a link that runs.
+func (p *managerProcess) request(c *actors.Context, key linkKey, limit time.Duration, msg, tag any) {
+	c.Request(p.running[key].env.replicator.Load(), limit, msg, tag)
+}
+
+func (p *managerProcess) publish(event Event) {
+	switch e := event.(type) {
+	case LinkGaveUp:
+		p.log.Warn("link_gave_up", "producer", e.Producer, "conn", e.Conn, "err", e.Reason)
+	case StreamLost:
+		p.log.Info("stream_lost", "producer", e.Producer, "conn", e.Conn, "vb", e.VB, "owner", e.Owner, "epoch", e.Epoch)
+	}
+	if p.opts.Events != nil {
+		p.opts.Events.Publish(event)
 	}
 }

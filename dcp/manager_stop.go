@@ -1,85 +1,52 @@
 package dcp
 
 import (
-	"context"
 	"errors"
-	"slices"
-
-	"github.com/shearpin/shearpin/actors"
-	"github.com/shearpin/shearpin/supervisor"
+	"time"
 )
 
-// shutting is the planned stop of everything.
-type shutting struct {
-	callers []actors.From
-	open    int
+// managerStop is the planned stop of everything.
+type managerStop struct {
+	asked   bool
+	callers []callID
 	errs    []error
 }
 
-// stopLink closes the link's streams and then terminates it, without holding up the manager.
-func (p *managerProcess) stopLink(c *actors.Context, key linkKey) {
-	l, ok := p.running[key]
-	if !ok || l.stopping {
-		return
-	}
-	l.stopping = true
-	c.Demonitor(l.ref)
-	limit := p.opts.Limits.Close
-	c.Go(func(ctx context.Context) any {
-		ctx, cancel := context.WithTimeout(ctx, 2*limit)
-		defer cancel()
-		_, err := l.env.replicator.Load().Call(ctx, shutRequest{limit: limit})
-		terminated := supervisor.TerminateChild(ctx, p.links, l.env.link.Name())
-		return linkStopped{key: key, err: errors.Join(err, terminated)}
-	})
-}
-
-// stopped forgets a link that has stopped, or starts it anew if it was needed meanwhile.
-func (p *managerProcess) stopped(c *actors.Context, msg linkStopped) {
-	l := p.running[msg.key]
-	delete(p.running, msg.key)
-	p.log.Info("link_stopped", "producer", msg.key.producer, "conn", msg.key.conn, "err", msg.err)
-	if p.shut != nil {
-		for _, call := range l.held {
-			p.machine.linkAnswered(call.id, nil, p.machine.linkOf(msg.key).wrap(ErrShut), 0, c.Clock().Now())
-		}
-		p.shut.open--
-		p.shut.errs = append(p.shut.errs, p.machine.linkOf(msg.key).wrap(msg.err))
-		p.answerShut()
-		return
-	}
-	if l == nil || !l.again {
-		return
-	}
-	p.startLink(c, msg.key)
-	for _, call := range l.held {
-		p.callLink(c, call)
-	}
-}
-
-func (p *managerProcess) shutAll(c *actors.Context, from actors.From) {
-	if p.shut == nil {
-		p.shut = &shutting{}
-		for _, key := range p.machine.sortedLinks() {
-			p.stopLink(c, key)
-		}
-		p.shut.open = len(p.running)
-	}
-	p.shut.callers = append(p.shut.callers, from)
-	p.answerShut()
-}
-
-func (p *managerProcess) answerShut() {
-	if p.shut.open > 0 {
-		return
-	}
-	err := errors.Join(slices.Clone(p.shut.errs)...)
-	for _, from := range p.shut.callers {
-		if err != nil {
-			from.Fail(err)
-		} else {
-			from.Reply(nil)
+// shut stops every link; each closes its streams first. Requests that come later are refused, those that wait for an epoch
+// are answered.
+func (m *managerMachine) shut(id callID, now time.Time) {
+	m.stop.callers = append(m.stop.callers, id)
+	if !m.stop.asked {
+		m.stop.asked = true
+		m.answerPrepares(ErrShut)
+		for _, key := range m.sortedLinks() {
+			switch l := m.links[key]; {
+			case l.runs():
+				m.stopLink(l)
+			case l.phase == linkDown:
+				delete(m.links, key)
+				m.failHeld(l, ErrShut, now)
+			}
 		}
 	}
-	p.shut.callers = nil
+	m.answerShut()
+}
+
+// linkShut is the end of one link during the stop.
+func (m *managerMachine) linkShut(err error) {
+	if err != nil {
+		m.stop.errs = append(m.stop.errs, err)
+	}
+	m.answerShut()
+}
+
+func (m *managerMachine) answerShut() {
+	if len(m.links) > 0 {
+		return
+	}
+	err := errors.Join(m.stop.errs...)
+	for _, id := range m.stop.callers {
+		m.emit(answerManager{call: id, err: err})
+	}
+	m.stop.callers = nil
 }

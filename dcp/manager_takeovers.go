@@ -56,11 +56,38 @@ func (m *managerMachine) fenceAll() {
 		m.emit(nukeLeftovers{})
 	}
 	for _, vb := range slices.Sorted(maps.Keys(m.unfenced)) {
-		if u := m.unfenced[vb]; !u.asked {
-			u.asked = true
-			m.unfenced[vb] = u
-			m.emit(fenceTakeover{key: u.key, after: u.after})
+		u := m.unfenced[vb]
+		l, ok := m.links[u.key]
+		if u.asked || ok && l.phase == linkStarting {
+			// One that starts is asked as soon as it runs.
+			continue
 		}
+		u.asked = true
+		m.unfenced[vb] = u
+		m.emit(fenceTakeover{key: u.key, after: u.after, byName: !ok || !l.runs()})
+	}
+}
+
+// fence opens the consumer of the link that carries a vbucket again; it is answered by fenced.
+func (m *managerMachine) fence(id callID, vb uint16, producer string) {
+	if !m.admit(id) {
+		return
+	}
+	key := m.key(producer, vb)
+	m.fences[id] = struct{}{}
+	l, ok := m.links[key]
+	if ok && l.phase == linkStarting {
+		l.heldFences = append(l.heldFences, id)
+		return
+	}
+	m.emit(fenceLink{call: id, key: key, byName: !ok || !l.runs()})
+}
+
+// fenced is the outcome of fenceLink.
+func (m *managerMachine) fenced(id callID, err error) {
+	if _, ok := m.fences[id]; ok {
+		delete(m.fences, id)
+		m.emit(answerManager{call: id, err: err})
 	}
 }
 

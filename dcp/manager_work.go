@@ -2,6 +2,7 @@ package dcp
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -25,7 +26,7 @@ func (m *managerMachine) retain(id callID, epoch uint64, owner string, wanted ma
 	for _, r := range m.replicas {
 		keep := wanted[r.vb]
 		r.owner, r.epoch = owner, epoch
-		if r.desired != "" && r.desired != keep || r.has && r.on != m.key(keep, r.vb) || r.work != nil || len(r.queue) > 0 {
+		if r.desired != "" && r.desired != keep || r.has && r.on != m.key(keep, r.vb) || r.work != nil || r.next != nil {
 			changes[r.vb] = ""
 		}
 	}
@@ -39,12 +40,15 @@ func (m *managerMachine) want(id callID, epoch uint64, wanted map[uint16]string,
 	if !m.current(id, epoch) {
 		return
 	}
-	for vb, producer := range wanted {
+	for _, vb := range slices.Sorted(maps.Keys(wanted)) {
 		r := m.replica(vb)
 		r.owner, r.epoch = "", epoch
-		if r.work == nil && len(r.queue) == 0 && !r.has {
-			r.desired = producer
-			m.ensureLink(m.key(producer, vb))
+		if r.work == nil && r.next == nil && !r.has {
+			r.desired, r.lost = wanted[vb], wanted[vb] != ""
+			m.dropIfIdle(r)
+		}
+		if m.missing(r) {
+			m.linkFor(m.key(r.desired, vb))
 		}
 	}
 	m.reconcile(now)
@@ -77,12 +81,7 @@ func (m *managerMachine) release(id callID, epoch uint64, owner string) {
 
 func (m *managerMachine) begin(id callID, epoch uint64, owner string, changes map[uint16]string, now time.Time) {
 	call := m.newCall(id, epoch, len(changes))
-	vbs := make([]uint16, 0, len(changes))
-	for vb := range changes {
-		vbs = append(vbs, vb)
-	}
-	slices.Sort(vbs)
-	for _, vb := range vbs {
+	for _, vb := range slices.Sorted(maps.Keys(changes)) {
 		r := m.replica(vb)
 		r.owner, r.epoch = owner, epoch
 		m.enqueue(r, &work{kind: workSet, replica: r, producer: changes[vb], call: call, epoch: epoch}, now)
@@ -98,32 +97,29 @@ func (m *managerMachine) newCall(id callID, epoch uint64, open int) *applyCall {
 	return call
 }
 
-// enqueue puts work behind what the vbucket is doing. Changes that wait there and have not begun are overtaken: only the
-// last one matters.
+// enqueue puts work behind what the vbucket is doing. What waits there and has not begun is overtaken: only the last
+// request matters.
 func (m *managerMachine) enqueue(r *replica, w *work, now time.Time) {
-	if w.kind == workSet {
-		for _, waiting := range r.queue {
-			m.settle(waiting, ErrSuperseded)
-		}
-		r.queue = nil
+	if r.next != nil {
+		m.settle(r.next, ErrSuperseded)
 	}
-	r.queue = append(r.queue, w)
+	r.next = w
 	m.startNext(r, now)
 }
 
 // startNext begins the vbucket's next work.
 func (m *managerMachine) startNext(r *replica, now time.Time) {
-	for r.work == nil && len(r.queue) > 0 {
-		w := r.queue[0]
-		r.queue = slices.Delete(r.queue, 0, 1)
-		r.work = w
-		w.previous = r.desired
-		r.desired = w.producer
-		if w.kind == workTakeover {
-			r.desired = ""
-		}
-		m.step(w, now)
+	if r.work != nil || r.next == nil {
+		return
 	}
+	w := r.next
+	r.work, r.next = w, nil
+	w.previous = r.desired
+	r.desired = w.producer
+	if w.kind == workTakeover {
+		r.desired = ""
+	}
+	m.step(w, now)
 }
 
 // step does the next thing that a work item needs: close the stream where it runs, then open it where it is wanted.
@@ -133,20 +129,28 @@ func (m *managerMachine) step(w *work, now time.Time) {
 	switch {
 	case r.has && (w.producer == "" || r.on != target):
 		w.closing = true
-		m.batch(r.on, w, streamChange{VB: r.vb, Kind: opClose})
+		m.batch(r.on, w, now, streamChange{VB: r.vb, Kind: opClose})
 	case w.kind == workTakeover && r.has:
-		m.batch(target, w, streamChange{VB: r.vb, Kind: opClose}, streamChange{VB: r.vb, Kind: opTakeover})
+		m.batch(target, w, now, streamChange{VB: r.vb, Kind: opClose}, streamChange{VB: r.vb, Kind: opTakeover})
 	case w.kind == workTakeover:
-		m.batch(target, w, streamChange{VB: r.vb, Kind: opTakeover})
+		m.batch(target, w, now, streamChange{VB: r.vb, Kind: opTakeover})
 	case w.producer == "":
 		m.finish(w, nil, now)
 	default:
 		// Also where a stream is known to run: only the connection knows the truth, and has nothing to do if it lives.
-		m.batch(target, w, streamChange{VB: r.vb, Kind: opAdd})
+		m.batch(target, w, now, streamChange{VB: r.vb, Kind: opAdd})
 	}
 }
 
-func (m *managerMachine) batch(key linkKey, w *work, changes ...streamChange) {
+// batch collects operations for a link, or fails the work if the link cannot take them. Then no engine is told, and the
+// stream is where it was.
+func (m *managerMachine) batch(key linkKey, w *work, now time.Time, changes ...streamChange) {
+	if err := m.accept(key, len(changes), now); err != nil {
+		m.finish(w, err, now)
+		return
+	}
+	m.ensureLink(key)
+	m.links[key].backlog += len(changes)
 	b, ok := m.batches[key]
 	if !ok {
 		b = &batch{key: key}
@@ -164,6 +168,13 @@ func (m *managerMachine) linkAnswered(id callID, errs map[uint16]error, err erro
 		return
 	}
 	delete(m.sent, id)
+	if l, there := m.links[b.key]; there {
+		l.backlog = max(l.backlog-len(b.changes), 0)
+		if err != nil && l.phase == linkUp && incarnation >= l.incarnation {
+			// Its connections are gone; the news of it is on its way.
+			l.phase = linkConnecting
+		}
+	}
 	for _, w := range b.works {
 		failed := err
 		if failed == nil {
@@ -172,9 +183,14 @@ func (m *managerMachine) linkAnswered(id callID, errs map[uint16]error, err erro
 		if w.kind == workTakeover && !w.closing && failed != nil {
 			m.takeoverFailed(w.replica.vb, b.key, failed, incarnation)
 		}
+		w.bystander = err != nil && w.replica.failures == 0
+		if w.bystander && w.own && incarnation == 0 {
+			w.replica.notBefore = now.Add(m.pause(0, firstReplicaRetry))
+		}
 		m.moved(w, b.key, failed, now)
 	}
 	m.drained()
+	m.reconcile(now)
 }
 
 // moved follows up one vbucket of an answered call.
@@ -184,20 +200,28 @@ func (m *managerMachine) moved(w *work, key linkKey, err error, now time.Time) {
 	case err != nil && (w.closing || refusedClose(err)):
 		m.finish(w, err, now)
 	case err != nil:
+		// A stream that was there went with its connection, or had ended unseen. One that a takeover has closed is not
+		// wanted any more.
+		r.lost = r.lost || r.has
 		r.has = false
 		m.finish(w, err, now)
-	case w.closing && w.epoch < m.epoch:
-		// Overtaken between the close and what was to follow it.
-		w.closing, r.has = false, false
-		m.finish(w, ErrSuperseded, now)
 	case w.closing:
-		w.closing, r.has = false, false
+		// On request, so it is not to come back by itself.
+		w.closing, r.has, r.lost = false, false, false
+		if w.epoch < m.epoch {
+			// Overtaken between the close and what was to follow it.
+			m.finish(w, ErrSuperseded, now)
+			return
+		}
 		m.step(w, now)
 	case w.kind == workTakeover:
-		r.has = false
+		r.has, r.lost = false, false
 		m.finish(w, nil, now)
 	default:
-		r.has, r.on = true, key
+		if !r.has {
+			r.since = now
+		}
+		r.has, r.on, r.lost, r.exists = true, key, false, time.Time{}
 		m.finish(w, nil, now)
 	}
 }
@@ -212,14 +236,20 @@ func refusedClose(err error) bool {
 func (m *managerMachine) finish(w *work, err error, now time.Time) {
 	r := w.replica
 	r.work = nil
-	switch {
-	case err != nil && w.kind == workSet:
+	if err != nil && w.kind == workSet {
 		r.desired = w.previous
-	case err == nil:
-		r.failures, r.notBefore = 0, time.Time{}
 	}
-	if err != nil && w.own {
+	switch {
+	case err != nil && existsAlready(err) && w.own:
+		m.retryExisting(r, now)
+	case err != nil && w.own && w.bystander:
+	case err != nil && w.own:
 		m.postpone(r, now)
+	case err != nil && existsAlready(err) && now.Sub(m.strangers.last) >= m.limits.Close:
+		// The caller has his answer; what is in the way goes before he asks again.
+		m.askForStrangers(now)
+	case err == nil && !r.has:
+		r.failures, r.notBefore, r.exists = 0, time.Time{}, time.Time{}
 	}
 	m.settle(w, err)
 	m.startNext(r, now)
@@ -258,7 +288,7 @@ func (m *managerMachine) answer(call *applyCall) {
 
 // dropIfIdle forgets a vbucket of which nothing is wanted and nothing is known.
 func (m *managerMachine) dropIfIdle(r *replica) {
-	if r.desired == "" && !r.has && r.work == nil && len(r.queue) == 0 {
+	if r.desired == "" && !r.has && r.work == nil && r.next == nil {
 		delete(m.replicas, r.vb)
 	}
 }

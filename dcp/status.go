@@ -11,19 +11,29 @@ type Status struct {
 	Desired map[uint16]string
 	// KeptApart are the vbuckets that crashed a connection or could not be restored, with the time of the next try.
 	KeptApart map[uint16]time.Time
+	// Heard is when a byte was last read on a replication of this bucket, by the node that sent it: evidence that the engine
+	// of that node lives, whatever else fails to reach it. It never goes back. A node is in it once something was heard
+	// and as long as there is a link with it. Idle connections carry a NOOP every second or so.
+	Heard map[string]time.Time
 }
 
 // LinkStatus is what a manager knows of one link.
 type LinkStatus struct {
 	Producer string
 	Conn     int
-	// State is connecting, up or down.
+	// State is starting, connecting, up, stopping or down.
 	State       string
 	Incarnation uint64
 	// Streams are the vbuckets with a live stream, sorted.
 	Streams []uint16
 	// LastError is why the link is not up, or what its last crash was; nil after it came up.
 	LastError error
+	// RetryAt is when a link that is down will be started again.
+	RetryAt time.Time
+	// Outdated says that the connections were opened before [Manager.Refresh] and will be opened anew.
+	Outdated bool
+	// Backlog is the number of operations that wait for an answer.
+	Backlog int
 }
 
 // status is the machine's knowledge as a value of its own.
@@ -37,7 +47,7 @@ func (m *managerMachine) status() Status {
 		if r.desired != "" {
 			s.Desired[r.vb] = r.desired
 		}
-		if r.failures > 0 {
+		if r.apart() {
 			s.KeptApart[r.vb] = r.notBefore
 		}
 		if r.has {
@@ -46,10 +56,14 @@ func (m *managerMachine) status() Status {
 	}
 	for _, key := range m.sortedLinks() {
 		l := m.links[key]
-		s.Links = append(s.Links, LinkStatus{
+		status := LinkStatus{
 			Producer: key.producer, Conn: key.conn, State: l.phase.String(), Incarnation: l.incarnation,
-			Streams: streams[key], LastError: l.lastErr,
-		})
+			Streams: streams[key], LastError: l.lastErr, Outdated: l.outdated, Backlog: l.backlog,
+		}
+		if l.phase == linkDown {
+			status.RetryAt = l.retryAt
+		}
+		s.Links = append(s.Links, status)
 	}
 	return s
 }
