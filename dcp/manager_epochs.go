@@ -42,6 +42,8 @@ func (m *managerMachine) prepare(id callID, epoch uint64, now time.Time) {
 		m.answerPrepares(&StaleEpoch{Got: m.epoch, Current: epoch})
 	}
 	m.epoch = epoch
+	// First, so that nothing is begun while the rest goes.
+	m.prepares = append(m.prepares, prepare{id: id, expires: now.Add(m.limits.Grace)})
 	for _, r := range m.sortedReplicas() {
 		if r.next != nil {
 			m.settle(r.next, ErrSuperseded)
@@ -62,7 +64,6 @@ func (m *managerMachine) prepare(id callID, epoch uint64, now time.Time) {
 			m.failHeld(l, ErrSuperseded, now)
 		}
 	}
-	m.prepares = append(m.prepares, prepare{id: id, expires: now.Add(m.limits.Grace)})
 	m.fenceAll()
 	m.drained()
 }

@@ -131,16 +131,22 @@ func (m *managerMachine) releaseHeld(l *linkState) {
 	l.held, l.heldFences = nil, nil
 }
 
-// failHeld answers what was held for a link that will not run soon. No engine has seen it. Fences do not need the link.
+// failHeld answers the calls that were held for a link. No engine has seen them.
 func (m *managerMachine) failHeld(l *linkState, err error, now time.Time) {
-	held, fences := l.held, l.heldFences
-	l.held, l.heldFences = nil, nil
-	for _, id := range fences {
-		m.emit(fenceLink{call: id, key: l.key, byName: true})
-	}
+	held := l.held
+	l.held = nil
 	for _, call := range held {
 		m.linkAnswered(call.id, nil, m.linkOf(l.key).wrap(err), 0, now)
 	}
+}
+
+// ended answers what was held for a link that will not run soon. Fences do not need it.
+func (m *managerMachine) ended(l *linkState, err error, now time.Time) {
+	for _, id := range l.heldFences {
+		m.emit(fenceLink{call: id, key: l.key, byName: true})
+	}
+	l.heldFences = nil
+	m.failHeld(l, err, now)
 }
 
 // linkIsUp begins to restore what the last crash took: first the streams that did not crash it.
@@ -220,12 +226,12 @@ func (m *managerMachine) linkStopped(key linkKey, err error, now time.Time) {
 	switch {
 	case m.stop.asked:
 		delete(m.links, key)
-		m.failHeld(l, ErrShut, now)
+		m.ended(l, ErrShut, now)
 		m.linkShut(m.linkOf(key).wrap(err))
 	case l.refused != nil:
 		l.phase, l.retryAt = linkDown, now.Add(m.pause(l.inUse, firstInUseRetry))
 		l.inUse++
-		m.failHeld(l, l.refused, now)
+		m.ended(l, l.refused, now)
 		m.dropIfUnneeded(l)
 	case len(l.held) > 0 || len(l.heldFences) > 0 || m.needed(key):
 		m.startLink(l)
@@ -252,7 +258,7 @@ func (m *managerMachine) linkGone(key linkKey, reason error, now time.Time) {
 	}
 	m.forgetIncarnations(key)
 	m.lostStreams(key, now)
-	m.failHeld(l, reason, now)
+	m.ended(l, reason, now)
 	m.dropIfUnneeded(l)
 	if m.stop.asked {
 		delete(m.links, key)

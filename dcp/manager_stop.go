@@ -25,7 +25,7 @@ func (m *managerMachine) shut(id callID, now time.Time) {
 				m.stopLink(l)
 			case l.phase == linkDown:
 				delete(m.links, key)
-				m.failHeld(l, ErrShut, now)
+				m.ended(l, ErrShut, now)
 			}
 		}
 	}
