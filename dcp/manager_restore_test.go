@@ -300,6 +300,14 @@ func TestAnAskedForStreamThatExistsAlreadyIsAnErrorAndItsHolderIsLookedFor(t *te
 	assert.Len(t, d.strangers, 2)
 }
 
+func TestAStreamThatIsBeingClosedIsNotCalledLive(t *testing.T) {
+	d := newDesk(t)
+	d.live("n1", 5, 6, 7)
+	d.apply(1, "move", map[uint16]string{5: "n2", 7: "n1"})
+	d.do(func(id callID) { d.m.takeover(id, 1, "move", 6, "n1", d.now) })
+	assert.Equal(t, []uint16{7}, d.m.status().Links[0].Streams)
+}
+
 func TestTheLastOfTheRequestsThatWaitWins(t *testing.T) {
 	d := newDesk(t)
 	first := d.apply(1, "a", map[uint16]string{5: "n1"})

@@ -24,7 +24,7 @@ type LinkStatus struct {
 	// State is starting, connecting, up, stopping or down.
 	State       string
 	Incarnation uint64
-	// Streams are the vbuckets with a live stream, sorted.
+	// Streams are the vbuckets with a live stream, sorted. One that is being closed is not in it.
 	Streams []uint16
 	// LastError is why the link is not up, or what its last crash was; nil after it came up.
 	LastError error
@@ -50,7 +50,7 @@ func (m *managerMachine) status() Status {
 		if r.apart() {
 			s.KeptApart[r.vb] = r.notBefore
 		}
-		if r.has {
+		if r.has && !r.ending() {
 			streams[r.on] = append(streams[r.on], r.vb)
 		}
 	}
@@ -66,4 +66,9 @@ func (m *managerMachine) status() Status {
 		s.Links = append(s.Links, status)
 	}
 	return s
+}
+
+// ending reports whether the vbucket's stream is being closed, maybe for a takeover.
+func (r *replica) ending() bool {
+	return r.work != nil && (r.work.closing || r.work.kind == workTakeover)
 }

@@ -47,6 +47,7 @@ func codecs() []codec {
 		plain[*mcbp.MalformedError]("malformed_header"),
 		plain[*dcp.StreamEndedError]("stream_ended"),
 		plain[*dcp.StaleEpoch]("stale_epoch"),
+		plain[*dcp.OverloadedError]("overloaded"),
 		plain[*dcp.StreamStatusError]("stream_status"), // its cause is its Status
 		plain[*kv.StatusError]("kv_status"),            // so is this one's
 		layer("link", func(e *dcp.LinkError, f *linkFields) { *f = linkFields{e.Producer, e.Consumer, e.Conn} },
@@ -59,6 +60,10 @@ func codecs() []codec {
 			func(_ struct{}, cause error) error { return &dcp.SocketClosedError{Err: cause} }),
 		layer("not_connected", func(*dcp.NotConnectedError, *struct{}) {},
 			func(_ struct{}, cause error) error { return &dcp.NotConnectedError{Err: cause} }),
+		layer("name_in_use", func(e *dcp.NameInUseError, f *nameFields) { *f = nameFields{e.Name, e.Node, e.Kicks} },
+			func(f nameFields, cause error) error {
+				return &dcp.NameInUseError{Name: f.Name, Node: f.Node, Kicks: f.Kicks, Err: cause}
+			}),
 		layer("unfenced", func(e *dcp.UnfencedError, vbs *[]uint16) { *vbs = e.VBs },
 			func(vbs []uint16, cause error) error { return &dcp.UnfencedError{VBs: vbs, Err: cause} }),
 		layer("connect", func(e *kv.ConnectError, f *connectFields) { *f = connectFields{e.Node, e.Addr, e.Step} },
@@ -77,6 +82,10 @@ type (
 		Conn               int
 	}
 	connectFields struct{ Node, Addr, Step string }
+	nameFields    struct {
+		Name, Node string
+		Kicks      int
+	}
 )
 
 // sentinel is an error that is compared by identity and has no cause.

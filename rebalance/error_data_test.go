@@ -42,6 +42,8 @@ func TestErrorsOfAnAgentTravel(t *testing.T) {
 		&dcp.StreamStatusError{Op: mcbp.OpDCPAddStream, VB: 9, Role: dcp.RoleConsumer, Status: mcbp.StatusNotMyVBucket},
 		&dcp.StreamEndedError{VB: 9, Reason: mcbp.EndReason(77)},
 		&dcp.StaleEpoch{Got: 4, Current: 5},
+		&dcp.OverloadedError{What: "links", Limit: 7},
+		&dcp.NameInUseError{Name: "replication:n0->n1:b", Node: "n1", Kicks: 3, Err: &dcp.SocketClosedError{Err: io.EOF}},
 		&dcp.LinkError{Producer: "n0", Consumer: "n3", Conn: 2, Err: &dcp.CrashError{Role: dcp.RoleConsumer, Err: ended}},
 		&dcp.ApplyError{ByVB: map[uint16]error{9: io.EOF, 4: &dcp.LinkError{Producer: "n0", Consumer: "n1", Err: dcp.ErrShut}}},
 		&kv.StatusError{Op: mcbp.OpSetVBucket, VB: 4, Status: mcbp.StatusInvalid, Message: "why"},

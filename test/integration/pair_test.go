@@ -46,6 +46,9 @@ type pair struct {
 	plan    *fault.Plan
 	manager *dcp.Manager
 	system  *actors.System
+	// hooks bend the nodes, if there is no plan; tune changes the options of managers that are started.
+	hooks kvnode.Interceptor
+	tune  func(*dcp.Options)
 
 	mu    sync.Mutex
 	exits []supervisor.Event
@@ -54,16 +57,19 @@ type pair struct {
 
 // newPair starts everything: all vbuckets are active on the producer and replicas on the consumer. The fault plan, if the
 // kind is not healthy, is not armed.
-func newPair(t *testing.T, kind fault.Kind, limits dcp.Limits) *pair {
+func newPair(t *testing.T, kind fault.Kind, limits dcp.Limits, prepare ...func(*pair)) *pair {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	t.Cleanup(cancel)
 	p := &pair{t: t, ctx: ctx, nodes: map[string]*kvnode.Node{}, clients: map[string]*kv.Client{}}
+	for _, f := range prepare {
+		f(p)
+	}
 	if kind != healthy {
 		p.plan = fault.New(fault.Options{Kind: kind, VB: fault.AnyVBucket})
 	}
 	for _, name := range []string{producer, consumer} {
-		opts := kvnode.Options{Name: name, User: user, Password: password}
+		opts := kvnode.Options{Name: name, User: user, Password: password, Hooks: p.hooks}
 		if p.plan != nil {
 			opts.Hooks = p.plan.For(name)
 		}
@@ -111,7 +117,7 @@ func (p *pair) startManager(limits dcp.Limits) {
 			}
 		}
 	}()
-	m, err := dcp.Start(p.ctx, dcp.Options{
+	opts := dcp.Options{
 		System: p.system, Bucket: bucket, Consumer: consumer, Limits: limits, Events: events, SupervisorEvents: tree,
 		Endpoints: func(node string) (kv.Endpoint, bool) {
 			if _, ok := p.nodes[node]; !ok {
@@ -119,7 +125,11 @@ func (p *pair) startManager(limits dcp.Limits) {
 			}
 			return p.endpoint(node), true
 		},
-	})
+	}
+	if p.tune != nil {
+		p.tune(&opts)
+	}
+	m, err := dcp.Start(p.ctx, opts)
 	require.NoError(p.t, err)
 	p.manager = m
 	p.t.Cleanup(func() {
