@@ -232,7 +232,6 @@ func (m *managerMachine) linkStopped(key linkKey, err error, now time.Time) {
 		l.phase, l.retryAt = linkDown, now.Add(m.pause(l.inUse, firstInUseRetry))
 		l.inUse++
 		m.ended(l, l.refused, now)
-		m.dropIfUnneeded(l)
 	case len(l.held) > 0 || len(l.heldFences) > 0 || m.needed(key):
 		m.startLink(l)
 	default:
@@ -259,17 +258,9 @@ func (m *managerMachine) linkGone(key linkKey, reason error, now time.Time) {
 	m.forgetIncarnations(key)
 	m.lostStreams(key, now)
 	m.ended(l, reason, now)
-	m.dropIfUnneeded(l)
 	if m.stop.asked {
 		delete(m.links, key)
 		m.linkShut(nil)
-	}
-}
-
-// dropIfUnneeded forgets a link that is down and that nothing waits for.
-func (m *managerMachine) dropIfUnneeded(l *linkState) {
-	if !m.needed(l.key) && l.backlog == 0 {
-		delete(m.links, l.key)
 	}
 }
 
@@ -286,10 +277,11 @@ func (m *managerMachine) tick(now time.Time) {
 		}
 		needed := reasons[key] || l.backlog > 0
 		switch {
-		case l.phase == linkDown && !needed:
-			delete(m.links, key)
-		case l.phase == linkDown && !now.Before(l.retryAt):
+		case l.phase == linkDown && needed && !now.Before(l.retryAt):
 			m.startLink(l)
+		case l.phase == linkDown && now.Sub(l.retryAt) >= idleLimit:
+			// Not sooner: it is the memory of the pause.
+			delete(m.links, key)
 		case needed:
 			l.idleSince = time.Time{}
 		case !l.runs():
@@ -333,12 +325,8 @@ func (m *managerMachine) stopIdleLinks() {
 	reasons := m.reasons()
 	for _, key := range m.sortedLinks() {
 		l := m.links[key]
-		switch {
-		case reasons[key] || l.backlog > 0:
-		case l.runs():
+		if !reasons[key] && l.backlog == 0 && l.runs() {
 			m.stopLink(l)
-		case l.phase == linkDown:
-			delete(m.links, key)
 		}
 	}
 }

@@ -64,7 +64,11 @@ func TestCallsAreHeldUntilTheLinkHasStarted(t *testing.T) {
 		d.m.linkGone(n1, cause, d.now)
 		d.perform()
 		require.ErrorIs(t, d.answer(call), cause)
-		assert.Empty(t, d.m.status().Links, "nothing needs it any more")
+		assert.Equal(t, "down", d.link(t).State)
+		d.pass(firstLinkRetry)
+		assert.Len(t, d.started, 1, "nothing needs it")
+		d.pass(idleLimit)
+		assert.Empty(t, d.m.status().Links)
 	})
 	t.Run("and are answered at once by a new epoch", func(t *testing.T) {
 		d, call := slowDesk(t)
@@ -178,6 +182,20 @@ func TestACallForALinkThatGaveUpWaitsForTheEndOfItsPause(t *testing.T) {
 		require.ErrorIs(t, err, cause)
 		assert.Equal(t, d.now.Add(lastRetryPause), d.link(t).RetryAt, "said in the status")
 	})
+}
+
+func TestAPauseIsRememberedThoughNothingNeedsTheLinkMeanwhile(t *testing.T) {
+	d := newDesk(t)
+	var pauses []time.Duration
+	for range 3 {
+		call := d.apply(1, "", map[uint16]string{5: "n1"})
+		d.m.linkGone(n1, errors.New("gave up"), d.now)
+		d.linkAnswer(nil, errors.New("gave up"))
+		require.Error(t, d.answer(call))
+		pauses = append(pauses, d.link(t).RetryAt.Sub(d.now))
+		d.pass(pauses[len(pauses)-1])
+	}
+	assert.Equal(t, []time.Duration{time.Second, 2 * time.Second, 4 * time.Second}, pauses)
 }
 
 func TestPausesHaveInjectedJitter(t *testing.T) {

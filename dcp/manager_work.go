@@ -150,7 +150,11 @@ func (m *managerMachine) batch(key linkKey, w *work, now time.Time, changes ...s
 		return
 	}
 	m.ensureLink(key)
-	m.links[key].backlog += len(changes)
+	l := m.links[key]
+	if l.phase == linkDown && !now.Before(l.retryAt) {
+		m.startLink(l)
+	}
+	l.backlog += len(changes)
 	b, ok := m.batches[key]
 	if !ok {
 		b = &batch{key: key}

@@ -96,7 +96,8 @@ func (p *pair) endpoint(name string) kv.Endpoint {
 }
 
 func (p *pair) startManager(limits dcp.Limits) {
-	p.system = actors.NewSystem(actors.Options{Logger: slog.New(slog.DiscardHandler)})
+	system := actors.NewSystem(actors.Options{Logger: slog.New(slog.DiscardHandler)})
+	p.system = system
 	events, tree := actors.NewBus[dcp.Event](), actors.NewBus[supervisor.Event]()
 	news, exits := events.Subscribe(1024), tree.Subscribe(1024)
 	stop, done := make(chan struct{}), make(chan struct{})
@@ -136,7 +137,7 @@ func (p *pair) startManager(limits dcp.Limits) {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		require.NoError(p.t, m.Stop(ctx))
-		require.NoError(p.t, p.system.Close(ctx))
+		require.NoError(p.t, system.Close(ctx))
 		news.Close()
 		exits.Close()
 		close(stop)
