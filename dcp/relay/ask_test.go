@@ -1,12 +1,14 @@
 package relay_test
 
 import (
+	"bytes"
 	"context"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/shearpin/shearpin/actors"
 	"github.com/shearpin/shearpin/dcp/mcbp"
 	"github.com/shearpin/shearpin/dcp/relay"
 )
@@ -145,6 +147,51 @@ func TestDeciderErrorPassesNothingOfItsBatch(t *testing.T) {
 	assert.ErrorIs(t, f, assert.AnError)
 	_, err := g.far[relay.Producer].Read(make([]byte, 1))
 	assert.Error(t, err, "nothing follows")
+}
+
+// The process that decides may still be reading when its answer is no longer awaited: what it reads must not become another
+// relay's bytes.
+func TestFramesOfAFailedDecisionStayAsTheyAre(t *testing.T) {
+	var kept []mcbp.Frame
+	g := start(t, tcp, relay.Config{Decider: deciderFunc(func(_ context.Context, _ relay.Side, frames []mcbp.Frame, _ []relay.Verdict) error {
+		kept = frames
+		return assert.AnError
+	})})
+	g.write(relay.Producer, join(streamEnd(1, 0), streamEnd(2, 0)))
+	require.ErrorIs(t, g.end(), assert.AnError)
+	for range 20 { // whatever memory is free is used by these
+		other := start(t, tcp, relay.Config{})
+		for _, from := range []relay.Side{relay.Consumer, relay.Producer} {
+			other.write(from, bytes.Repeat(noop(0xffffffff), 10))
+			other.expect(from.Other(), bytes.Repeat(noop(0xffffffff), 10))
+		}
+	}
+	assert.Equal(t, []mcbp.Frame{streamEnd(1, 0), streamEnd(2, 0)}, kept)
+}
+
+type nobody struct{ actors.Base }
+
+// Design §5.3: an ask to a dead process stops the relay.
+func TestAskToADeadProcessStopsTheRelay(t *testing.T) {
+	system := actors.NewSystem(actors.Options{})
+	defer func() { require.NoError(t, system.Close(context.Background())) }()
+	pid, err := system.Start(t.Context(), nobody{})
+	require.NoError(t, err)
+	g := start(t, tcp, relay.Config{Decider: deciderFunc(func(ctx context.Context, _ relay.Side, frames []mcbp.Frame, _ []relay.Verdict) error {
+		_, err := pid.Call(ctx, frames)
+		return err
+	})})
+	g.write(relay.Producer, noop(1))
+	g.expect(relay.Consumer, noop(1))
+	require.NoError(t, pid.Stop(t.Context(), actors.Normal))
+	g.write(relay.Producer, join(streamEnd(1, 0), noop(2)))
+	f := g.failure()
+	assert.Equal(t, relay.Producer, f.Side)
+	assert.ErrorIs(t, f, actors.NoProcess)
+	for _, far := range g.far {
+		_, err := far.Read(make([]byte, 1))
+		assert.Error(t, err, "closed, and nothing of the ask has been passed on")
+	}
 }
 
 func TestDeciderContextEndsWithTheRelay(t *testing.T) {

@@ -2,8 +2,9 @@ package relay
 
 import "sync"
 
-// MaxBuffer is the most memory, in bytes, that a direction uses for frames on their way.
-const MaxBuffer = 1 << 20
+// MaxBuffer is the most memory, in bytes, that a direction uses for frames on their way. Larger buffers would need fewer
+// system calls, but what was read would no longer be in a processor's own cache when its headers are read and it is written.
+const MaxBuffer = 512 << 10
 
 // bufferSizes are the lengths a direction's buffer can have. Growing by a factor of four reaches the largest after four
 // full reads and leaves few enough classes that pooled buffers are found again.
@@ -39,9 +40,14 @@ func giveBuffer(class int, b []byte) { bufferPools[class].Put(&b) }
 
 // free gives the buffer back; it must not be used afterwards.
 func (b *buffer) free() {
-	giveBuffer(b.class, b.bytes)
+	if b.bytes != nil {
+		giveBuffer(b.class, b.bytes)
+	}
 	*b = buffer{}
 }
+
+// forget leaves the memory to whoever may still look at it: nobody else gets it. The buffer must only be freed afterwards.
+func (b *buffer) forget() { *b = buffer{} }
 
 // pending is what was read and not yet consumed.
 func (b *buffer) pending() []byte { return b.bytes[b.start:b.end] }

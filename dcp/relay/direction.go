@@ -31,7 +31,7 @@ type direction struct {
 
 	buf      buffer
 	deadline time.Time // of reads; zero = none
-	header   bool      // the frame before was streamed, and the next may be as long: read no more than its header
+	streamed bool      // the frame before was streamed, and the next may be as long
 
 	splicer *splicer // nil if the sockets cannot
 
@@ -57,7 +57,18 @@ func (d *direction) run(ctx context.Context) error {
 	defer d.buf.free()
 	defer d.splicer.release()
 	for need := mcbp.HeaderLen; ; {
-		err := d.fill(need)
+		limit := MaxBuffer
+		if d.streamed {
+			var err error
+			if limit, err = d.streamNext(ctx); err != nil {
+				return err
+			}
+			if limit == 0 {
+				continue
+			}
+			d.streamed = false
+		}
+		err := d.fill(need, limit)
 		if err != nil {
 			return err
 		}
@@ -67,47 +78,31 @@ func (d *direction) run(ctx context.Context) error {
 	}
 }
 
-// fill reads once into the buffer, after making room for need bytes, pending ones included.
-func (d *direction) fill(need int) error {
-	limit := MaxBuffer
-	if d.header {
-		limit, d.header = mcbp.HeaderLen, false
-	}
+// fill reads once into the buffer, after making room for need bytes, pending ones included, but at most limit bytes.
+func (d *direction) fill(need, limit int) error {
 	n, err := d.read(need, limit)
 	d.buf.filled(n)
 	return d.readFailure(err, len(d.buf.pending()) > 0)
 }
 
-// through reads n bytes of a frame and writes them to out as they come; a nil out discards them. Nothing is pending.
-func (d *direction) through(n int, out *outlet) error {
-	for n > 0 {
-		if out != nil {
-			moved, err := d.splicer.move(n)
-			n -= moved
-			if err != nil {
-				return err
-			}
-			if moved > 0 {
-				continue
-			}
-		}
-		got, err := d.read(0, n)
-		if err != nil {
-			return d.readFailure(err, true)
-		}
-		if out != nil {
-			if err := out.write(d.buf.bytes[:got]); err != nil {
-				return err
-			}
-		}
-		d.buf.adapt(got)
-		n -= got
+// copy reads once, at most n bytes of a frame, and writes them to out; a nil out discards them. It returns how many they
+// were. Nothing is pending.
+func (d *direction) copy(n int, out *outlet) (int, error) {
+	got, err := d.read(0, n)
+	if err != nil {
+		return 0, d.readFailure(err, true)
 	}
-	return nil
+	if out != nil {
+		if err := out.write(d.buf.bytes[:got]); err != nil {
+			return 0, err
+		}
+	}
+	d.buf.adapt(got)
+	return got, nil
 }
 
 // read reads once, at most limit bytes, to behind what is pending, and leaves it to the caller to say what becomes of them.
-// While the buffer is larger than it need be, a deadline notices that the peer has gone quiet.
+// While there is memory to give back, a deadline notices that the peer has gone quiet.
 func (d *direction) read(need, limit int) (int, error) {
 	for {
 		space := d.buf.room(need)
@@ -128,7 +123,7 @@ func (d *direction) read(need, limit int) (int, error) {
 }
 
 func (d *direction) arm(now time.Time) error {
-	switch wanted := !d.buf.small(); {
+	switch wanted := !d.buf.small() || d.splicer.holds(); {
 	case wanted && d.deadline.Sub(now) < d.r.quiet/2:
 		d.deadline = now.Add(d.r.quiet)
 	case !wanted && !d.deadline.IsZero():

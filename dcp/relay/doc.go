@@ -13,7 +13,8 @@
 //   - The order of frames in a direction is the order in which they were read. [Relay.Inject] adds frames at frame
 //     boundaries only, in the order of the calls, also while the direction is idle or busy.
 //   - Back-pressure is TCP's. Who cannot write does not read; a direction holds one buffer, small while idle and at most
-//     [MaxBuffer] long, and a frame that is longer streams through it.
+//     [MaxBuffer] long, and a frame that is longer streams through it. Between two TCP sockets of Linux long frames do not
+//     come to the buffer at all: their headers are looked at where they are, and the kernel moves them.
 //   - The relay owns both sockets. They are closed at the first failure of either direction and when the context ends,
 //     whatever the peers are doing, and [Relay.Run] returns that first failure when all its goroutines have ended.
 package relay

@@ -1,6 +1,7 @@
 package relay_test
 
 import (
+	"bufio"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -23,15 +24,7 @@ import (
 	"github.com/shearpin/shearpin/dcp/relay"
 )
 
-func TestMain(m *testing.M) {
-	if arg := os.Getenv(peersEnv); arg != "" {
-		if err := playPeers(arg); err != nil {
-			panic(err)
-		}
-		return
-	}
-	goleak.VerifyTestMain(m)
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds waits for things that must happen; it is never waited out when they do.
 const patience = 20 * time.Second
@@ -108,6 +101,27 @@ func (g *rig) read(side relay.Side, n int) []byte {
 	_, err := io.ReadFull(g.far[side], got)
 	require.NoError(g.t, err)
 	return got
+}
+
+// until reads frames from a KV's end up to the first one with an opcode. r buffers what it reads.
+func (g *rig) until(r *bufio.Reader, op mcbp.Opcode) mcbp.Frame {
+	g.t.Helper()
+	for range 1_000_000 {
+		header, err := r.Peek(mcbp.HeaderLen)
+		require.NoError(g.t, err)
+		n, err := mcbp.FrameLen(header, mcbp.DefaultMaxBody)
+		require.NoError(g.t, err, "not the beginning of a frame")
+		if mcbp.Frame(header).Opcode() == op {
+			f := make(mcbp.Frame, n)
+			_, err := io.ReadFull(r, f)
+			require.NoError(g.t, err)
+			return f
+		}
+		_, err = r.Discard(n)
+		require.NoError(g.t, err)
+	}
+	require.Fail(g.t, "starved", "%v does not come", op)
+	return nil
 }
 
 func pipe(testing.TB) (near, far net.Conn) { return net.Pipe() }

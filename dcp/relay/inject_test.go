@@ -1,6 +1,7 @@
 package relay_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"io"
@@ -142,6 +143,27 @@ func TestInjectedFramesStandBetweenFramesAndAreNotStarved(t *testing.T) {
 			writer.Wait()
 		})
 	}
+}
+
+// Nothing but long frames, which are moved in runs of several: the runs end for an injected frame.
+func TestInjectedFramesAreNotStarvedByLongOnes(t *testing.T) {
+	g := start(t, tcp, relay.Config{})
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		for {
+			if _, err := g.far[relay.Producer].Write(mutation(1, 1, 100_000)); err != nil {
+				return
+			}
+		}
+	})
+	r := bufio.NewReaderSize(g.far[relay.Consumer], 1<<20)
+	for i := range uint16(20) {
+		require.NoError(t, g.relay.Inject(relay.Consumer, addStream(i)))
+		require.Equal(t, i, g.until(r, mcbp.OpDCPAddStream).VBucket())
+	}
+	g.cancel(nil)
+	_ = g.end()
+	writer.Wait()
 }
 
 func TestConcurrentInjectionsAllArriveWhole(t *testing.T) {

@@ -207,6 +207,7 @@ func TestNoAllocationsPerFrame(t *testing.T) {
 		"passed":   {tiny(1), value(0), value(256)},
 		"asked":    {tiny(1), end(2), end(1), end(4), value(256)},
 		"streamed": {value(200_000), tiny(1)},
+		"long":     {value(200_000)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			consumer, producer, ended := running(t, Config{Decider: dropOdd{}}, quiet)

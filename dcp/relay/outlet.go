@@ -64,6 +64,13 @@ func (o *outlet) inject(frames []byte) error {
 	return nil
 }
 
+// wanted reports whether injected frames wait for the turn.
+func (o *outlet) wanted() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.queue) > 0
+}
+
 // unwritten is how many injected bytes the socket has not accepted.
 func (o *outlet) unwritten() int {
 	o.mu.Lock()

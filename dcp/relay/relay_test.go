@@ -1,11 +1,15 @@
 package relay_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -94,6 +98,48 @@ func TestHugeFrameStreamsThrough(t *testing.T) {
 	}
 }
 
+// Frames that need a decision, or are wrong, are found among long ones that the kernel moves without showing them.
+func TestLongFramesDoNotHideTheOthers(t *testing.T) {
+	table := relay.DefaultTable(relay.Producer)
+	table.Set(mcbp.MagicRequest, mcbp.OpDCPDeletion, relay.ActionDrop)
+	g := start(t, tcp, relay.Config{ProducerTable: table, Decider: deciderFunc(
+		func(_ context.Context, _ relay.Side, frames []mcbp.Frame, verdicts []relay.Verdict) error {
+			for i, f := range frames {
+				if f.VBucket() == 1 {
+					verdicts[i] = relay.Drop
+				}
+			}
+			return nil
+		})})
+	g.relay.Watch([]uint16{1})
+	dropped := (&mcbp.Packet{Opcode: mcbp.OpDCPDeletion, Value: make([]byte, 300_000)}).Frame()
+	control := (&mcbp.Packet{Opcode: mcbp.OpDCPControl, Value: make([]byte, 100_000)}).Frame()
+	framing := (&mcbp.Packet{Magic: mcbp.MagicFramingRequest, Opcode: mcbp.OpDCPMutation, FramingExtras: []byte{0x22, 0, 1}, Value: make([]byte, 100_000)}).Frame()
+	three := join(mutation(1, 1, 200_000), mutation(1, 2, 200_000), mutation(1, 3, 200_000))
+	bad := noop(9)
+	bad[0] = 0x42
+	var in, out []byte
+	for range 10 {
+		for _, f := range []mcbp.Frame{
+			streamEnd(1, 0), streamEnd(2, 0), dropped, noop(1), control, framing,
+			(&mcbp.Packet{Magic: mcbp.MagicResponse, Opcode: 0xf4, Status: 0x7777, Value: make([]byte, 70_000)}).Frame(),
+		} {
+			in = append(append(in, three...), f...)
+			out = append(out, three...)
+			if f.Opcode() != mcbp.OpDCPDeletion && (f.Opcode() != mcbp.OpDCPStreamEnd || f.VBucket() != 1) {
+				out = append(out, f...)
+			}
+		}
+	}
+	g.writeAsync(relay.Producer, append(in, bad...))
+	require.True(t, bytes.Equal(out, g.read(relay.Consumer, len(out))))
+	var malformed *mcbp.MalformedError
+	require.ErrorAs(t, g.failure(), &malformed)
+	assert.EqualValues(t, 10, g.relay.Controls())
+	assert.EqualValues(t, 10*(7*3+1), g.relay.Seen(1), "the mutations and the dropped end")
+	assert.EqualValues(t, 10*7*4, g.relay.Stats().FromProducer.Frames)
+}
+
 func TestDroppedFramesLeaveNoTrace(t *testing.T) {
 	table := relay.DefaultTable(relay.Producer)
 	table.Set(mcbp.MagicRequest, mcbp.OpDCPMutation, relay.ActionDrop)
@@ -124,6 +170,20 @@ func TestMalformedFrameStopsTheRelayAfterWhatCameBefore(t *testing.T) {
 	}
 }
 
+func TestBodyLimitIs64MiBUnlessSaidOtherwise(t *testing.T) {
+	g := start(t, pipe, relay.Config{})
+	fits := (&mcbp.Packet{Opcode: mcbp.OpDCPMutation}).Frame()
+	binary.BigEndian.PutUint32(fits[8:], 64<<20)
+	g.writeAsync(relay.Consumer, fits)
+	g.expect(relay.Producer, fits)
+	over := (&mcbp.Packet{Opcode: mcbp.OpDCPMutation}).Frame()
+	binary.BigEndian.PutUint32(over[8:], 64<<20+1)
+	g.writeAsync(relay.Producer, over)
+	var malformed *mcbp.MalformedError
+	require.ErrorAs(t, g.end(), &malformed)
+	assert.Equal(t, []byte(over), malformed.Header[:])
+}
+
 func TestBodyLimitIsExact(t *testing.T) {
 	g := start(t, pipe, relay.Config{MaxBody: 100})
 	fits := (&mcbp.Packet{Opcode: mcbp.OpDCPMutation, Value: make([]byte, 100)}).Frame()
@@ -152,15 +212,27 @@ func TestClosedPeerEndsTheRelayAndBothSockets(t *testing.T) {
 	}
 }
 
+// What a peer has sent before it half-closes still arrives, also if it is long.
 func TestHalfClosedPeerIsAClosedPeer(t *testing.T) {
-	g := start(t, tcp, relay.Config{})
-	last := mutation(1, 1, 10)
-	g.write(relay.Producer, last)
-	require.NoError(t, g.far[relay.Producer].(*net.TCPConn).CloseWrite())
-	g.expect(relay.Consumer, last)
-	f := g.failure()
-	assert.Equal(t, relay.Producer, f.Side)
-	assert.ErrorIs(t, f, io.EOF)
+	for _, side := range []relay.Side{relay.Consumer, relay.Producer} {
+		for _, n := range []int{10, 5 << 20} {
+			t.Run(fmt.Sprintf("%v/%d", side, n), func(t *testing.T) {
+				g := start(t, tcp, relay.Config{})
+				last := mutation(1, 1, n)
+				go func() {
+					_, _ = g.far[side].Write(last)
+					_ = g.far[side].(*net.TCPConn).CloseWrite()
+				}()
+				require.True(t, bytes.Equal(last, g.read(side.Other(), len(last))))
+				f := g.failure()
+				assert.Equal(t, side, f.Side)
+				assert.ErrorIs(t, f, io.EOF)
+				assert.NotContains(t, f.Error(), "middle")
+				_, err := g.far[side].Read(make([]byte, 1))
+				assert.Error(t, err, "the other half is closed as well")
+			})
+		}
+	}
 }
 
 func TestPeerThatClosesInTheMiddleOfAFrame(t *testing.T) {
@@ -207,6 +279,57 @@ func TestFirstFailureIsTheOneReported(t *testing.T) {
 	f := g.failure()
 	assert.Equal(t, relay.Producer, f.Side)
 	assert.Same(t, mine, f.Err)
+}
+
+// The data direction is blocked for good: its consumer does not read. What the consumer sends, what we send to the producer,
+// and what is to be decided of it, are not held up (history.md 12).
+func TestBlockedDataDirectionHoldsUpNothingElse(t *testing.T) {
+	g := start(t, tcp, relay.Config{})
+	g.fillUp(relay.Producer, join(mutation(1, 1, 60_000), mutation(1, 2, 1<<20)))
+	ack := (&mcbp.Packet{Opcode: mcbp.OpDCPBufferAck, Extras: make([]byte, 4)}).Frame()
+	request := (&mcbp.Packet{Opcode: mcbp.OpDCPStreamReq, Extras: make([]byte, 48)}).Frame()
+	for range 10 {
+		g.write(relay.Consumer, join(ack, request, noop(1)))
+		g.expect(relay.Producer, join(ack, request, noop(1)))
+		require.NoError(t, g.relay.Inject(relay.Producer, addStream(1)))
+		g.expect(relay.Producer, addStream(1))
+	}
+}
+
+// The data direction runs at full rate; every control frame of the other one comes through, and so does the answer to it,
+// which travels with the data.
+func TestSaturatedDataDirectionDoesNotStarveControlFrames(t *testing.T) {
+	for name, block := range map[string][]byte{"small": bytes.Repeat(mutation(1, 1, 1000), 100), "long": mutation(1, 1, 300_000)} {
+		t.Run(name, func(t *testing.T) {
+			g := start(t, tcp, relay.Config{})
+			var writer sync.WaitGroup
+			answers := make(chan mcbp.Frame, 1)
+			writer.Go(func() {
+				for {
+					var b []byte
+					select {
+					case b = <-answers:
+					default:
+						b = block
+					}
+					if _, err := g.far[relay.Producer].Write(b); err != nil {
+						return
+					}
+				}
+			})
+			r := bufio.NewReaderSize(g.far[relay.Consumer], 1<<20)
+			for i := range uint32(10) {
+				request := (&mcbp.Packet{Opcode: mcbp.OpDCPStreamReq, Opaque: mcbp.OpaqueFromUint32(i), Extras: make([]byte, 48)}).Frame()
+				g.write(relay.Consumer, request)
+				g.expect(relay.Producer, request)
+				answers <- mcbp.Response(request, mcbp.StatusSuccess).Frame()
+				require.Equal(t, mcbp.OpaqueFromUint32(i), g.until(r, mcbp.OpDCPStreamReq).Opaque())
+			}
+			g.cancel(nil)
+			_ = g.end()
+			writer.Wait()
+		})
+	}
 }
 
 // A peer that does not read must not delay the end of the relay (history.md 12).

@@ -35,6 +35,17 @@ func TestPeerThatAcceptsNothingIsStalled(t *testing.T) {
 	})
 }
 
+func TestStallIsSixMinutesUnlessSaidOtherwise(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := start(t, pipe, relay.Config{})
+		since := time.Now()
+		g.write(relay.Producer, noop(1))
+		<-g.done
+		require.ErrorIs(t, g.err, relay.ErrStalled)
+		assert.Equal(t, 6*time.Minute, time.Since(since))
+	})
+}
+
 func TestPeerThatAcceptsAByteNowAndThenIsNotStalled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := start(t, pipe, relay.Config{Stall: stall})

@@ -59,9 +59,11 @@ type Decider interface {
 	// Decide judges a batch of consecutive asked frames that were read from one side. It sets verdicts[i] for frames[i];
 	// all are Pass when it is called. Everything read before the batch has been written to the other side.
 	//
-	// The frames are valid only during the call. Calls for the two sides come from two goroutines, possibly at once; those
-	// for one side come in the order of the bytes. An error stops the relay with that error, and none of the batch is
-	// passed on. Decide must return when ctx ends, which it does as soon as the relay has failed.
+	// The frames are valid only during the call, unless it returns an error: then they stay as they are, and so do the
+	// verdicts, because whoever was asked on behalf of the call may still be at it. Calls for the two sides come from two
+	// goroutines, possibly at once; those for one side come in the order of the bytes. An error stops the relay with that
+	// error, and none of the batch is passed on. Decide must return when ctx ends, which it does as soon as the relay has
+	// failed.
 	Decide(ctx context.Context, side Side, frames []mcbp.Frame, verdicts []Verdict) error
 }
 

@@ -25,15 +25,22 @@ type walk struct {
 // walk handles the frames in the buffer, and what is missing of the last one if that need not be assembled. It returns how
 // many bytes the buffer must be able to hold to get on. What passes has been written when it returns, also with an error.
 func (d *direction) walk(ctx context.Context) (need int, err error) {
-	w := walk{direction: d, data: d.buf.pending()}
+	w := d.pass()
+	w.data = d.buf.pending()
+	return w.run(ctx)
+}
+
+func (d *direction) pass() walk {
+	w := walk{direction: d}
 	if d.from == Producer {
 		w.watched = d.r.watched.Load()
 	}
-	return w.run(ctx)
+	return w
 }
 
 func (w *walk) run(ctx context.Context) (need int, err error) {
 	for {
+		w.hurry()
 		rest := w.data[w.pos:]
 		n, err := mcbp.FrameLen(rest, w.r.cfg.MaxBody)
 		switch {
@@ -78,6 +85,30 @@ func (w *walk) run(ctx context.Context) (need int, err error) {
 	}
 }
 
+// hurry steps over the ordinary frames in a row that only have to pass, which are nearly all: run does the same for any
+// frame, but takes several times as long. Whatever is special about a frame stops it: its action, a magic with framing
+// extras or none at all, parts that cannot be right, bytes that are missing.
+func (w *walk) hurry() {
+	data, pos, seen := w.data, w.pos, uint64(0)
+	table, watched, maxBody := w.table, w.watched, w.r.cfg.MaxBody
+	for len(data)-pos >= mcbp.HeaderLen {
+		f := mcbp.Frame(data[pos : pos+mcbp.HeaderLen])
+		body := f.BodyLen()
+		n := mcbp.HeaderLen + int(body)
+		if f[0]&^3 != byte(mcbp.MagicRequest) || table.rows[f[0]&3][f[1]] != ActionPass || body > maxBody ||
+			uint32(f[2])<<8+uint32(f[3])+uint32(f[4]) > body || n > len(data)-pos {
+			break
+		}
+		if watched != nil {
+			watched.count(f)
+		}
+		seen++
+		pos += n
+	}
+	w.pos = pos
+	w.seen += seen
+}
+
 // count enters the frame in hand into the statistics. Each frame comes here once.
 func (w *walk) count(f mcbp.Frame, action Action) {
 	w.seen++
@@ -111,6 +142,7 @@ func (w *walk) ask(ctx context.Context) error {
 	verdicts := w.verdicts[:len(w.batch)]
 	clear(verdicts)
 	if err := w.r.cfg.Decider.Decide(ctx, w.from, w.batch, verdicts); err != nil {
+		w.buf.forget() // a process that was too late with its verdicts may be reading the frames
 		return &Failure{Side: w.from, Err: err}
 	}
 	for i, f := range w.batch {
@@ -182,8 +214,8 @@ func (w *walk) refuse(ctx context.Context, reason error) error {
 	return &Failure{Side: w.from, Err: reason}
 }
 
-// stream passes on a frame of which missing bytes have not been read, without assembling it. The turn is kept for the whole
-// frame, so nothing can be injected into it.
+// stream passes on a frame of which missing bytes have not been read, without assembling it, and the long frames right
+// behind it. The turn is kept from the first byte of a frame to its last, so nothing can be injected into it.
 func (w *walk) stream(ctx context.Context, missing int) error {
 	w.publish()
 	if err := w.out.take(ctx); err != nil {
@@ -194,14 +226,93 @@ func (w *walk) stream(ctx context.Context, missing int) error {
 		return err
 	}
 	w.buf.consume(len(w.data))
-	w.header = true
-	return w.through(missing, w.out)
+	w.streamed = true
+	return w.long(missing)
+}
+
+// streamNext waits for the frame after a streamed one, and streams it as well if it is long: then not even its header is
+// read. Else it returns how many bytes may be read into the buffer: no more than the header of a frame that may be long,
+// because what follows should not pass through the buffer. Nothing is pending.
+func (d *direction) streamNext(ctx context.Context) (limit int, err error) {
+	h, err := d.splicer.await()
+	switch {
+	case err != nil:
+		return 0, err
+	case h == nil:
+		return mcbp.HeaderLen, nil
+	}
+	w := d.pass()
+	if w.longFrame(h) == 0 {
+		return MaxBuffer, nil
+	}
+	if err := w.out.take(ctx); err != nil {
+		return 0, err
+	}
+	defer w.out.give()
+	return 0, w.long(0)
+}
+
+// runLength is how many bytes of long frames are moved at once, at least, if they are there. It has to do with the size of
+// the pipe: the longer the runs, the fewer and fuller the packets.
+const runLength = 1 << 20
+
+// long moves what is left of a frame, and the long frames right behind it, as they come. The caller holds the turn.
+func (w *walk) long(left int) error {
+	for {
+		left += w.extend(left)
+		if left == 0 {
+			return nil
+		}
+		moved, err := w.splicer.move(left)
+		if err == nil && moved == 0 {
+			moved, err = w.copy(left, w.out)
+		}
+		if err != nil {
+			return err
+		}
+		left -= moved
+	}
+}
+
+// extend looks for long frames that have arrived behind the next left bytes and counts them. It returns how many bytes they
+// have. It does not look while injected frames wait for the end of the run.
+func (w *walk) extend(left int) (more int) {
+	for left+more < runLength && !w.out.wanted() {
+		h := w.splicer.peek(left + more)
+		if h == nil {
+			break
+		}
+		n := w.longFrame(h)
+		if n == 0 {
+			break
+		}
+		w.count(h, w.table.rows[row(h.Magic())][h.Opcode()])
+		more += n
+	}
+	w.publish()
+	return more
+}
+
+// longFrame returns the length of a frame of which we have the header, if it passes and is worth streaming, and else 0.
+func (w *walk) longFrame(h mcbp.Frame) int {
+	n, err := mcbp.FrameLen(h, w.r.cfg.MaxBody)
+	if err != nil || n < streamFrom || w.table.rows[row(h.Magic())][h.Opcode()]&^actionCount != ActionPass {
+		return 0
+	}
+	return n
 }
 
 // discard reads the rest of a frame that is dropped.
 func (w *walk) discard(missing int) error {
 	w.buf.consume(len(w.data))
-	return w.through(missing, nil)
+	for missing > 0 {
+		n, err := w.copy(missing, nil)
+		if err != nil {
+			return err
+		}
+		missing -= n
+	}
+	return nil
 }
 
 func tooLongToAsk(f mcbp.Frame) error {

@@ -1,0 +1,131 @@
+//go:build !386 && !s390x
+
+package relay
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shearpin/shearpin/dcp/mcbp"
+)
+
+func long(n int, fill byte) mcbp.Frame {
+	return (&mcbp.Packet{Opcode: mcbp.OpDCPMutation, Value: bytes.Repeat([]byte{fill}, n)}).Frame()
+}
+
+// oneWay runs one direction between two TCP connections; change may spoil it first.
+func oneWay(t *testing.T, quiet time.Duration, change func(*splicer)) (r *Relay, consumer, producer net.Conn, ended chan error) {
+	t.Helper()
+	var cfg Config
+	cfg.Consumer, consumer = loopback(t)
+	cfg.Producer, producer = loopback(t)
+	r = New(cfg)
+	r.quiet = quiet
+	d := newDirection(r, Producer)
+	require.NotNil(t, d.splicer)
+	change(d.splicer)
+	ended = make(chan error, 1)
+	go func() { ended <- d.run(t.Context()) }()
+	t.Cleanup(func() {
+		for _, c := range []net.Conn{consumer, producer, cfg.Consumer, cfg.Producer} {
+			_ = c.Close()
+		}
+	})
+	return r, consumer, producer, ended
+}
+
+// Whatever the kernel refuses, the bytes arrive: without splice, without pipes that are large enough, without peeking ahead.
+func TestKernelThatCannot(t *testing.T) {
+	for name, change := range map[string]func(*splicer){
+		"all":        func(*splicer) {},
+		"splice":     func(s *splicer) { s.unusable = true },
+		"have pipes": func(s *splicer) { s.least = 1 << 30 },
+		"peek ahead": func(s *splicer) { s.near = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, consumer, producer, ended := oneWay(t, quiet, change)
+			var in []byte
+			frames := 0
+			for i := range 7 {
+				for _, n := range []int{1 << 20, 64 << 10, 300_000, 0, 100_000, 100_000, 3 << 20}[:1+i] {
+					in = append(in, long(n, byte(i))...)
+					frames++
+				}
+			}
+			go func() {
+				_, _ = producer.Write(in)
+				_ = producer.Close()
+			}()
+			got := make([]byte, len(in))
+			_, err := io.ReadFull(consumer, got)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(in, got))
+			require.ErrorIs(t, <-ended, io.EOF)
+			assert.EqualValues(t, frames, r.Stats().FromProducer.Frames)
+			assert.EqualValues(t, len(in), r.Stats().FromProducer.Bytes)
+		})
+	}
+}
+
+// pipes is how many ends of pipes this process has open.
+func pipes(t *testing.T) (n int) {
+	t.Helper()
+	files, err := filepath.Glob("/proc/self/fd/*")
+	require.NoError(t, err)
+	for _, f := range files {
+		if to, err := os.Readlink(f); err == nil && strings.HasPrefix(to, "pipe:") {
+			n++
+		}
+	}
+	return n
+}
+
+func TestPipeIsThereUnderLoadAndGivenBackWhenQuiet(t *testing.T) {
+	before := pipes(t)
+	_, consumer, producer, ended := oneWay(t, 5*time.Millisecond, func(*splicer) {})
+	frame := long(8<<20, 1)
+	move := func(b []byte) {
+		go func() { _, _ = producer.Write(b) }()
+		_, err := io.ReadFull(consumer, make([]byte, len(b)))
+		require.NoError(t, err)
+	}
+	for range 2 {
+		require.Equal(t, before, pipes(t))
+		move(frame[:len(frame)-1])
+		require.Equal(t, before+2, pipes(t), "in the middle of a frame")
+		move(frame[len(frame)-1:])
+		require.Eventually(t, func() bool { return pipes(t) == before }, 20*time.Second, time.Millisecond)
+	}
+	require.NoError(t, producer.Close())
+	require.ErrorIs(t, <-ended, io.EOF)
+}
+
+// A header of which only a part has arrived is read, not waited for: see splicer.await.
+func TestHeaderAfterALongFrameSplitEverywhere(t *testing.T) {
+	consumer, producer, _ := running(t, Config{}, quiet)
+	first := long(100_000, 1)
+	expect := func(want mcbp.Frame) {
+		t.Helper()
+		got := make([]byte, len(want))
+		_, err := io.ReadFull(consumer, got)
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(want, got))
+	}
+	for _, second := range []mcbp.Frame{tiny(1), long(200_000, 2)} {
+		for at := 1; at <= mcbp.HeaderLen; at++ {
+			go func() { _, _ = producer.Write(append(first[:len(first):len(first)], second[:at]...)) }()
+			expect(first)
+			go func() { _, _ = producer.Write(second[at:]) }()
+			expect(second)
+		}
+	}
+}
