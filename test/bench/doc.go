@@ -1,5 +1,5 @@
-// Package bench measures processes of packages actors and supervisor against what they are built on and against what one
-// would write without them. It contains no code for others.
+// Package bench measures processes of packages actors and supervisor, and the relay of dcp/relay, against what they are built
+// on and against what one would write without them. It contains no code for others.
 //
 // Three worlds do the same work: ours (actors and supervisor, with their defaults), raw Proto.Actor (default props, its own
 // futures and its own one_for_one supervision, a silent logger), and plain goroutines with channels. The last is the floor:
@@ -52,4 +52,18 @@
 // read once per operation: an operation lasts from one reading to the next (crash: from the reading before the crash is
 // sent to the one in the first callback). So each sample holds the cost of one reading, a good part of a fast operation,
 // which would pull all ratios towards 1; it is measured before each round, by reading the clock in a loop, and taken off.
+//
+// # The relay
+//
+//	go test ./test/bench -run '^$' -bench 'Relay$' -benchtime 9x
+//
+// Documents go from a producer to a consumer, through a mover in between: our relay; io.Copy, which between two TCP sockets
+// of Linux is splice; io.Copy that must not, a plain loop with a buffer of 64 KiB; the same loop with a look at every header;
+// and haproxy, with one thread and free to splice, if it is installed. Producer, mover and consumer are processes of their
+// own, the test binary started again, and all is over loopback. The CPU time is the mover's, from getrusage (for haproxy from
+// the scheduler), over the bytes that it moved. Allocations are those of the whole run, starting and ending included, over
+// the frames. An iteration is one round, each mover once. Six sizes take about two minutes.
+//
+// With SHEARPIN_BENCH_PROFILE=cpu.prof a mover in the test binary leaves the CPU profile of its moving there; -bench
+// 'Relay/^64$' chooses a size.
 package bench
