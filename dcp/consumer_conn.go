@@ -34,8 +34,12 @@ type consumerConn struct {
 	ticking bool
 	// lost is set when the relay has ended and the producer connection was told that its socket was the reason. What is
 	// left to do here is to be taken down.
-	lost bool
-	log  *slog.Logger
+	lost   bool
+	flight *flightRecorder
+	// now is when the event in hand came; phase is the machine's, as recorded last.
+	now   time.Time
+	phase connPhase
+	log   *slog.Logger
 }
 
 // Messages of the consumer connection.
@@ -70,6 +74,10 @@ func newConsumerConn(env *linkEnv) *consumerConn {
 }
 
 func (p *consumerConn) Init(c *actors.Context) error {
+	p.now = c.Clock().Now()
+	p.flight = newFlightRecorder(p.env.limits.withDefaults().Flight, p.now)
+	p.env.flight.Store(p.flight)
+	p.machine.changed = p.changed
 	p.connect = connecting{env: p.env, role: RoleConsumer}
 	p.connect.begin(c)
 	return nil
@@ -77,11 +85,10 @@ func (p *consumerConn) Init(c *actors.Context) error {
 
 func (p *consumerConn) HandleCall(c *actors.Context, from actors.From, msg any) error {
 	now := c.Clock().Now()
+	p.now = now
 	switch msg := msg.(type) {
 	case *askedFrames:
-		for i, f := range msg.frames {
-			msg.verdicts[i] = p.machine.frame(msg.from, f, now)
-		}
+		p.judge(msg)
 		if err := p.perform(c); err != nil {
 			return err
 		}
@@ -98,6 +105,27 @@ func (p *consumerConn) HandleCall(c *actors.Context, from actors.From, msg any) 
 	return nil
 }
 
+// judge decides a batch of frames. Behind one that crashes the connection nothing is looked at.
+func (p *consumerConn) judge(batch *askedFrames) {
+	for i, f := range batch.frames {
+		event := p.flight.read(p.now, batch.from, f)
+		batch.verdicts[i] = p.machine.frame(batch.from, f, p.now)
+		switch {
+		case p.machine.phase == phaseCrashed:
+			p.flight.judged(event, flightCrashed)
+			return
+		case batch.verdicts[i] == relay.Drop:
+			p.flight.judged(event, flightDropped)
+		}
+	}
+}
+
+// changed records a vbucket's change of state; the connection's, if that was the reason, goes first.
+func (p *consumerConn) changed(vb uint16, from, to streamState) {
+	p.enter(p.machine.phase)
+	p.flight.vbucket(p.now, vb, from, to)
+}
+
 func (p *consumerConn) caller(from actors.From) callID {
 	p.nextID++
 	p.callers[p.nextID] = from
@@ -105,6 +133,7 @@ func (p *consumerConn) caller(from actors.From) callID {
 }
 
 func (p *consumerConn) HandleInfo(c *actors.Context, msg any) error {
+	p.now = c.Clock().Now()
 	switch msg := msg.(type) {
 	case retryConnect:
 		p.connect.attempt(c)
@@ -158,9 +187,11 @@ func (a askProcess) Decide(ctx context.Context, from relay.Side, frames []mcbp.F
 
 // perform carries out what the machine decided.
 func (p *consumerConn) perform(c *actors.Context) error {
+	p.enter(p.machine.phase)
 	for _, e := range p.machine.take() {
 		switch e := e.(type) {
 		case injectFrame:
+			p.flight.injected(p.now, e.to, e.frame)
 			if err := p.relay.Inject(e.to, e.frame); err != nil && !p.lost {
 				return p.relayStopped(c, err)
 			}
@@ -182,6 +213,14 @@ func (p *consumerConn) perform(c *actors.Context) error {
 		c.SendAfter(p.tickEvery(), machineTick{})
 	}
 	return nil
+}
+
+// enter records a change of the connection's state. Nothing follows a crash.
+func (p *consumerConn) enter(phase connPhase) {
+	if phase != p.phase && p.phase != phaseCrashed {
+		p.flight.connection(p.now, p.phase, phase)
+		p.phase = phase
+	}
 }
 
 func (p *consumerConn) reply(id callID, errs map[uint16]error) {
@@ -212,7 +251,8 @@ func (p *consumerConn) relayStopped(c *actors.Context, err error) error {
 		return p.crashed(RoleConsumer, cause)
 	}
 	p.lost = true
-	c.Send(p.partner, relayFailed{err: cause})
+	p.enter(phaseCrashed)
+	c.Send(p.partner, relayFailed{err: cause, flight: p.flight.events()})
 	c.SendAfter(siblingPatience, partnerLate{err: cause})
 	return nil
 }
@@ -226,7 +266,8 @@ func closedSocket(err error) error {
 }
 
 func (p *consumerConn) crashed(role string, err error) error {
-	reason := &CrashError{Role: role, Err: err}
+	p.enter(phaseCrashed)
+	reason := &CrashError{Role: role, Err: err, Flight: p.flight.events()}
 	p.log.Info("connection_crashed", "role", role, "err", reason, "vbs", NamedVBuckets(reason))
 	return reason
 }

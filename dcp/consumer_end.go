@@ -54,7 +54,7 @@ func (m *consumerMachine) ownEnd(v *vbucket, opaque mcbp.Opaque, reason mcbp.End
 		} else {
 			m.emit(publishEnd{vb: v.vb, opaque: opaque, reason: reason})
 		}
-		v.setState(streamNone)
+		m.setState(v, streamNone)
 	case streamClosing:
 		// Removed; the answers to our CLOSE_STREAMs are still awaited, so the vbucket stays busy.
 		v.op.closed = true
@@ -76,7 +76,7 @@ func (m *consumerMachine) takeoverEnd(v *vbucket, opaque mcbp.Opaque, reason mcb
 	case !op.addAnswered:
 		m.crash(&UnexpectedStreamEnd{VB: v.vb, AddOpaque: op.addOpaque, StreamOpaque: opaque, Reason: reason})
 	default:
-		v.setState(streamNone)
+		m.setState(v, streamNone)
 		m.proceed(op, &StreamEndedError{VB: v.vb, Reason: reason}, now)
 	}
 }

@@ -78,7 +78,7 @@ func (m *consumerMachine) addAnswer(f mcbp.Frame, now time.Time) {
 	delete(m.byStream, op.vb.opaque)
 	if f.Status() != mcbp.StatusSuccess {
 		err := &StreamStatusError{Op: mcbp.OpDCPAddStream, VB: op.vb.vb, Role: RoleConsumer, Status: f.Status()}
-		op.vb.setState(streamNone)
+		m.setState(op.vb, streamNone)
 		m.proceed(op, err, now)
 		return
 	}
@@ -86,7 +86,7 @@ func (m *consumerMachine) addAnswer(f mcbp.Frame, now time.Time) {
 		m.takeoverMoved(op, now)
 		return
 	}
-	op.vb.setState(streamLive)
+	m.setState(op.vb, streamLive)
 	if !op.settled {
 		op.vb.bornIn = op.call
 		op.call.born = append(op.call.born, op.vb)
@@ -100,7 +100,7 @@ func (m *consumerMachine) takeoverMoved(op *streamOp, now time.Time) {
 	switch {
 	case !op.addAnswered:
 	case op.settled, op.active:
-		op.vb.setState(streamNone)
+		m.setState(op.vb, streamNone)
 		m.proceed(op, nil, now)
 	}
 }
@@ -136,9 +136,9 @@ func (m *consumerMachine) closeMoved(op *streamOp, now time.Time) {
 		return
 	}
 	if op.closed {
-		op.vb.setState(streamNone)
+		m.setState(op.vb, streamNone)
 	} else {
-		op.vb.state = streamLive
+		m.setState(op.vb, streamLive)
 	}
 	m.proceed(op, op.closeErr, now)
 }

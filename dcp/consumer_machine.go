@@ -35,7 +35,9 @@ type consumerMachine struct {
 	counts  machineCounts
 	// watchStale says that the set of watched vbuckets changed since it was last told.
 	watchStale bool
-	out        []effect
+	// changed is told of each change of a vbucket's state; nil tells nobody.
+	changed func(vb uint16, from, to streamState)
+	out     []effect
 }
 
 // connPhase is the state of the connection as a whole.
@@ -50,6 +52,10 @@ const (
 	phaseShut
 	phaseCrashed
 )
+
+var connPhaseNames = [...]string{"connecting", "open", "shutting", "shut", "crashed"}
+
+func (p connPhase) String() string { return connPhaseNames[p] }
 
 // streamState is the state of one vbucket on this connection.
 type streamState uint8
@@ -218,7 +224,10 @@ func (m *consumerMachine) vbucket(vb uint16) *vbucket {
 }
 
 // setState moves a vbucket. When its stream is over, the opaque goes to the past: its end may still be under way.
-func (v *vbucket) setState(s streamState) {
+func (m *consumerMachine) setState(v *vbucket, s streamState) {
+	if m.changed != nil && v.state != s {
+		m.changed(v.vb, v.state, s)
+	}
 	v.state = s
 	if s != streamNone {
 		return

@@ -93,13 +93,13 @@ func (m *consumerMachine) send(op *streamOp, now time.Time) {
 			return
 		}
 		op.addOpaque = opaque
-		flags := uint32(0)
+		state, flags := streamAdding, uint32(0)
+		if op.kind == opTakeover {
+			state, flags = streamTakeover, mcbp.StreamFlagTakeover
+		}
 		op.vb.forget()
 		m.watchStale = true
-		op.vb.state = streamAdding
-		if op.kind == opTakeover {
-			flags, op.vb.state = mcbp.StreamFlagTakeover, streamTakeover
-		}
+		m.setState(op.vb, state)
 		m.emit(injectFrame{to: relay.Consumer, frame: addStreamFrame(op.vb.vb, opaque, flags)})
 	case opClose:
 		consumer, ok := m.opaques.issue(pendingAnswer{op: op, opcode: mcbp.OpDCPCloseStream, role: RoleConsumer}, now)
@@ -114,7 +114,7 @@ func (m *consumerMachine) send(op *streamOp, now time.Time) {
 			return
 		}
 		op.consumerOpaque, op.producerOpaque = consumer, producer
-		op.vb.state = streamClosing
+		m.setState(op.vb, streamClosing)
 		m.emit(injectFrame{to: relay.Consumer, frame: closeStreamFrame(op.vb.vb, consumer)})
 		m.emit(injectFrame{to: relay.Producer, frame: closeStreamFrame(op.vb.vb, producer)})
 	}
@@ -226,7 +226,8 @@ func (m *consumerMachine) closeAtConsumer(v *vbucket, now time.Time) {
 		return
 	}
 	op.consumerOpaque = opaque
-	v.op, v.state = op, streamClosing
+	v.op = op
+	m.setState(v, streamClosing)
 	m.pending[op] = struct{}{}
 	m.emit(injectFrame{to: relay.Consumer, frame: closeStreamFrame(v.vb, opaque)})
 }

@@ -21,6 +21,8 @@ var (
 	ErrFenced = errors.New("connection fenced")
 	// ErrStreamOpen refuses a takeover of a vbucket whose stream is still open.
 	ErrStreamOpen = errors.New("takeover of a vbucket with an open stream")
+	// ErrNoLink says that no link of that producer and number runs.
+	ErrNoLink = errors.New("no such link")
 	// ErrUnknownNode says that a node is not in the directory of endpoints.
 	ErrUnknownNode = errors.New("unknown node")
 	// ErrDeadline answers a call whose own deadline ran out before its connection was there.
@@ -106,6 +108,10 @@ type CrashError struct {
 	// Role is [RoleConsumer] or [RoleProducer].
 	Role string
 	Err  error
+	// Flight is what went on last on the connection, the oldest event first: [Limits].Flight events at most, and never a
+	// document. It is not part of the error's text, and does not travel with the error to another process. A connection
+	// process that ends by a panic has none; its exit reason has the stack.
+	Flight []FlightEvent
 }
 
 func (e *CrashError) Error() string { return fmt.Sprintf("%s connection crashed: %v", e.Role, e.Err) }

@@ -36,6 +36,9 @@ type Limits struct {
 	// Suspects bounds the vbuckets of a link that crashes put on the list of those kept apart. A crash that names more is
 	// not about one vbucket; those beyond are restored with the healthy ones. Default 64.
 	Suspects int
+	// Flight is how many control events a connection remembers, for its crash report and [Manager.Flight]. At most 65 536;
+	// each takes 32 bytes. Default 256.
+	Flight int
 }
 
 func (l Limits) withDefaults() Limits {
@@ -61,5 +64,6 @@ func (l Limits) withDefaults() Limits {
 	bound(&l.Calls, 1<<16)
 	bound(&l.Backlog, 1<<17)
 	bound(&l.Suspects, 64)
+	bound(&l.Flight, defaultFlight)
 	return l
 }

@@ -31,6 +31,8 @@ type linkEnv struct {
 	heard  *hearing
 	// replicator is set before the connections start.
 	replicator atomic.Pointer[actors.PID]
+	// flight is the recorder of the consumer connection's latest incarnation.
+	flight atomic.Pointer[flightRecorder]
 }
 
 func (e *linkEnv) logger(part string) *slog.Logger {

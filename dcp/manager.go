@@ -48,6 +48,8 @@ func (o Options) validate() (Options, error) {
 		return o, errors.New("dcp: Options.Endpoints is nil")
 	case o.Connections < 0 || o.Connections > 64:
 		return o, fmt.Errorf("dcp: Options.Connections is %d, must be 0 to 64", o.Connections)
+	case o.Limits.Flight > maxFlight:
+		return o, fmt.Errorf("dcp: Limits.Flight is %d, must be at most %d", o.Limits.Flight, maxFlight)
 	}
 	if o.Connections == 0 {
 		o.Connections = 1
@@ -227,6 +229,14 @@ func (m *Manager) Status(ctx context.Context) (Status, error) {
 		return Status{}, fmt.Errorf("dcp: status answered with %T", answer)
 	}
 	return status, nil
+}
+
+// Flight is what went on last on a link, the oldest event first: that of its current connections, if they are being
+// opened or open. What went on before a crash is in the [CrashError]. A link that does not run is an [ErrNoLink].
+func (m *Manager) Flight(ctx context.Context, producer string, conn int) ([]FlightEvent, error) {
+	answer, err := m.ask(ctx, flightRequest{key: linkKey{producer: producer, conn: conn}})
+	events, _ := answer.([]FlightEvent)
+	return events, err
 }
 
 // ConnectionFor is the DCP name of the connection that carries vb from producer to this node.

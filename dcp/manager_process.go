@@ -101,6 +101,8 @@ func (p *managerProcess) HandleCall(c *actors.Context, from actors.From, msg any
 		p.machine.refresh(p.caller(from))
 	case shutAll:
 		p.machine.shut(p.caller(from), now)
+	case flightRequest:
+		p.flight(from, msg.key)
 	case statusRequest:
 		from.Reply(p.status())
 	default:

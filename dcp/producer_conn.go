@@ -15,8 +15,11 @@ type producerConn struct {
 	connect connecting
 }
 
-// relayFailed tells the producer connection that the relay lost its socket.
-type relayFailed struct{ err error }
+// relayFailed tells the producer connection that the relay lost its socket, and what went on before.
+type relayFailed struct {
+	err    error
+	flight []FlightEvent
+}
 
 func (p *producerConn) Init(c *actors.Context) error {
 	p.connect = connecting{env: p.env, role: RoleProducer}
@@ -33,7 +36,7 @@ func (p *producerConn) HandleInfo(c *actors.Context, msg any) error {
 	case socketOpened:
 		p.connect.opened(c, msg.conn)
 	case relayFailed:
-		reason := &CrashError{Role: RoleProducer, Err: msg.err}
+		reason := &CrashError{Role: RoleProducer, Err: msg.err, Flight: msg.flight}
 		p.env.logger("connection").Info("connection_crashed", "role", RoleProducer, "err", reason)
 		return reason
 	default:

@@ -58,6 +58,12 @@ func TestErrorsOfAnAgentTravel(t *testing.T) {
 	}
 }
 
+// What went on on a connection is kept where it crashed.
+func TestTheFlightOfACrashStaysAtHome(t *testing.T) {
+	crash := &dcp.CrashError{Role: dcp.RoleConsumer, Err: dcp.ErrSocketClosed, Flight: []dcp.FlightEvent{{From: "open", To: "crashed"}}}
+	assert.Equal(t, &dcp.CrashError{Role: dcp.RoleConsumer, Err: dcp.ErrSocketClosed}, travel(t, crash))
+}
+
 func TestErrorsWithoutACodecKeepTheirTextAndCauses(t *testing.T) {
 	inner := &dcp.StreamEndedError{VB: 9, Reason: mcbp.EndTooSlow}
 	for _, err := range []error{
