@@ -36,16 +36,27 @@ type AddStreamAnswer struct {
 	// Stream is the counter value behind the stream's opaque. On the wire of this answer it is in network order, unlike in
 	// the stream's own headers: never compare the two.
 	Stream uint32
+	// Text is what an engine may add to a refusal. It aliases the frame that was parsed.
+	Text Text
 }
 
-var addStreamAnswerShape = shape{opcode: OpDCPAddStream, response: true, extras: []int{0, 4}, value: true}
+var addStreamAnswerShape = shape{
+	opcode: OpDCPAddStream, response: true, extras: []int{0, 4}, value: optional, datatype: datatypeAny,
+}
 
-// ParseAddStreamAnswer decodes the answer of an ADD_STREAM.
+// ParseAddStreamAnswer decodes the answer of an ADD_STREAM. A success must name the stream.
 func ParseAddStreamAnswer(f Frame) (AddStreamAnswer, error) {
 	if err := addStreamAnswerShape.check(f); err != nil {
 		return AddStreamAnswer{}, err
 	}
-	m := AddStreamAnswer{Opaque: f.Opaque(), Status: f.Status(), Requested: f.ExtrasLen() == 4}
+	text, err := textOf(f)
+	if err != nil {
+		return AddStreamAnswer{}, err
+	}
+	m := AddStreamAnswer{Opaque: f.Opaque(), Status: f.Status(), Requested: f.ExtrasLen() == 4, Text: text}
+	if m.Status == StatusSuccess && !m.Requested {
+		return AddStreamAnswer{}, badLayout(f, "success without a stream's opaque")
+	}
 	if m.Requested {
 		m.Stream = binary.BigEndian.Uint32(f.Extras())
 	}
@@ -54,9 +65,9 @@ func ParseAddStreamAnswer(f Frame) (AddStreamAnswer, error) {
 
 // Append encodes m behind b.
 func (m AddStreamAnswer) Append(b []byte) []byte {
-	p := Packet{Magic: MagicResponse, Opcode: OpDCPAddStream, Opaque: m.Opaque, Status: m.Status}
+	p := m.Text.answer(OpDCPAddStream, m.Opaque, m.Status)
+	var extras [4]byte
 	if m.Requested {
-		var extras [4]byte
 		binary.BigEndian.PutUint32(extras[:], m.Stream)
 		p.Extras = extras[:]
 	}
@@ -67,19 +78,21 @@ func (m AddStreamAnswer) Append(b []byte) []byte {
 type CloseStream struct {
 	VBucket uint16
 	Opaque  Opaque
+	// StreamID tells several streams of the vbucket apart; 0 if there is only one.
+	StreamID uint16
 }
 
-var closeStreamShape = shape{opcode: OpDCPCloseStream, extras: noExtras}
+var closeStreamShape = shape{opcode: OpDCPCloseStream, scope: ofStream, extras: noExtras}
 
 // ParseCloseStream decodes a CLOSE_STREAM.
 func ParseCloseStream(f Frame) (CloseStream, error) {
 	if err := closeStreamShape.check(f); err != nil {
 		return CloseStream{}, err
 	}
-	return CloseStream{VBucket: f.VBucket(), Opaque: f.Opaque()}, nil
+	return CloseStream{VBucket: f.VBucket(), Opaque: f.Opaque(), StreamID: streamID(f)}, nil
 }
 
 // Append encodes m behind b.
 func (m CloseStream) Append(b []byte) []byte {
-	return (&Packet{Opcode: OpDCPCloseStream, VBucket: m.VBucket, Opaque: m.Opaque}).Append(b)
+	return (&Packet{Opcode: OpDCPCloseStream, VBucket: m.VBucket, Opaque: m.Opaque}).appendInStream(b, m.StreamID)
 }

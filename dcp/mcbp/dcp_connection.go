@@ -9,7 +9,7 @@ type BufferAck struct {
 	Bytes  uint32
 }
 
-var bufferAckShape = shape{opcode: OpDCPBufferAck, extras: []int{4}}
+var bufferAckShape = shape{opcode: OpDCPBufferAck, scope: ofConnection, extras: []int{4}}
 
 // ParseBufferAck decodes a BUFFER_ACK.
 func ParseBufferAck(f Frame) (BufferAck, error) {
@@ -49,15 +49,12 @@ type Control struct {
 	Key, Value string
 }
 
-var controlShape = shape{opcode: OpDCPControl, extras: noExtras, key: true, value: true}
+var controlShape = shape{opcode: OpDCPControl, scope: ofConnection, extras: noExtras, key: required, value: optional}
 
-// ParseControl decodes a CONTROL. An empty key is an error.
+// ParseControl decodes a CONTROL. An empty key is an error, an empty value the receiver's to judge.
 func ParseControl(f Frame) (Control, error) {
 	if err := controlShape.check(f); err != nil {
 		return Control{}, err
-	}
-	if f.KeyLen() == 0 {
-		return Control{}, badLayout(f, "no key")
 	}
 	return Control{Opaque: f.Opaque(), Key: string(f.Key()), Value: string(f.Value())}, nil
 }
@@ -67,24 +64,52 @@ func (m Control) Append(b []byte) []byte {
 	return (&Packet{Opcode: OpDCPControl, Opaque: m.Opaque, Key: []byte(m.Key), Value: []byte(m.Value)}).Append(b)
 }
 
+// Noop asks a consumer whether it is still there (dcp-wire §6.11). The answer, a bare header with the same opaque, is due at
+// once.
+type Noop struct{ Opaque Opaque }
+
+var noopShape = shape{opcode: OpDCPNoop, scope: ofConnection, extras: noExtras}
+
+// ParseNoop decodes a DCP NOOP.
+func ParseNoop(f Frame) (Noop, error) {
+	if err := noopShape.check(f); err != nil {
+		return Noop{}, err
+	}
+	return Noop{Opaque: f.Opaque()}, nil
+}
+
+// Append encodes m behind b.
+func (m Noop) Append(b []byte) []byte {
+	return (&Packet{Opcode: OpDCPNoop, Opaque: m.Opaque}).Append(b)
+}
+
 // SeqnoMessage is a frame whose extras are one seqno: SEQNO_ADVANCED and SEQNO_ACKNOWLEDGED (dcp-wire §6.14, §6.15).
 type SeqnoMessage struct {
 	Opcode  Opcode
 	VBucket uint16
 	Opaque  Opaque
-	Seqno   uint64
+	// StreamID tells several streams of the vbucket apart; 0 if there is only one.
+	StreamID uint16
+	Seqno    uint64
 }
+
+var (
+	seqnoAdvancedShape     = shape{opcode: OpDCPSeqnoAdvanced, scope: ofStream, extras: []int{8}}
+	seqnoAcknowledgedShape = shape{opcode: OpDCPSeqnoAcknowledged, scope: ofStream, extras: []int{8}}
+)
 
 // ParseSeqnoMessage decodes a SEQNO_ADVANCED or a SEQNO_ACKNOWLEDGED.
 func ParseSeqnoMessage(f Frame) (SeqnoMessage, error) {
-	if op := f.Opcode(); op != OpDCPSeqnoAdvanced && op != OpDCPSeqnoAcknowledged {
-		return SeqnoMessage{}, badLayout(f, "not a message of one seqno")
+	s := &seqnoAdvancedShape
+	if f.Opcode() == OpDCPSeqnoAcknowledged {
+		s = &seqnoAcknowledgedShape
 	}
-	if err := (&shape{opcode: f.Opcode(), extras: []int{8}}).check(f); err != nil {
+	if err := s.check(f); err != nil {
 		return SeqnoMessage{}, err
 	}
 	return SeqnoMessage{
-		Opcode: f.Opcode(), VBucket: f.VBucket(), Opaque: f.Opaque(), Seqno: binary.BigEndian.Uint64(f.Extras()),
+		Opcode: f.Opcode(), VBucket: f.VBucket(), Opaque: f.Opaque(), StreamID: streamID(f),
+		Seqno: binary.BigEndian.Uint64(f.Extras()),
 	}, nil
 }
 
@@ -92,5 +117,5 @@ func ParseSeqnoMessage(f Frame) (SeqnoMessage, error) {
 func (m SeqnoMessage) Append(b []byte) []byte {
 	var extras [8]byte
 	binary.BigEndian.PutUint64(extras[:], m.Seqno)
-	return (&Packet{Opcode: m.Opcode, VBucket: m.VBucket, Opaque: m.Opaque, Extras: extras[:]}).Append(b)
+	return (&Packet{Opcode: m.Opcode, VBucket: m.VBucket, Opaque: m.Opaque, Extras: extras[:]}).appendInStream(b, m.StreamID)
 }

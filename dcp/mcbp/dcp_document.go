@@ -5,8 +5,10 @@ import "encoding/binary"
 // Mutation carries one document's new version (dcp-wire §6.7). Key and Value alias the frame that was parsed; the key
 // includes the collection prefix if collections were negotiated.
 type Mutation struct {
-	VBucket    uint16
-	Opaque     Opaque
+	VBucket uint16
+	Opaque  Opaque
+	// StreamID tells several streams of the vbucket apart; 0 if there is only one.
+	StreamID   uint16
 	Datatype   Datatype
 	CAS        uint64
 	BySeqno    uint64
@@ -18,7 +20,9 @@ type Mutation struct {
 	Key, Value []byte
 }
 
-var mutationShape = shape{opcode: OpDCPMutation, extras: []int{31}, key: true, value: true}
+var mutationShape = shape{
+	opcode: OpDCPMutation, scope: ofStream, extras: []int{31}, key: required, value: optional, datatype: datatypeAny, cas: true,
+}
 
 // ParseMutation decodes a MUTATION. Extended metadata, which no current engine sends, is an error.
 func ParseMutation(f Frame) (Mutation, error) {
@@ -32,6 +36,7 @@ func ParseMutation(f Frame) (Mutation, error) {
 	return Mutation{
 		VBucket:    f.VBucket(),
 		Opaque:     f.Opaque(),
+		StreamID:   streamID(f),
 		Datatype:   f.Datatype(),
 		CAS:        f.CAS(),
 		BySeqno:    binary.BigEndian.Uint64(x),
@@ -58,7 +63,7 @@ func (m *Mutation) Append(b []byte) []byte {
 		Opcode: OpDCPMutation, Datatype: m.Datatype, VBucket: m.VBucket, Opaque: m.Opaque, CAS: m.CAS,
 		Extras: x[:], Key: m.Key, Value: m.Value,
 	}
-	return p.Append(b)
+	return p.appendInStream(b, m.StreamID)
 }
 
 // DeletionVersion is the layout of a DELETION.
@@ -75,8 +80,10 @@ const (
 // Deletion says that a document is gone (dcp-wire §6.8, §6.9). Key and Value alias the frame that was parsed; a value
 // holds extended attributes only.
 type Deletion struct {
-	VBucket    uint16
-	Opaque     Opaque
+	VBucket uint16
+	Opaque  Opaque
+	// StreamID tells several streams of the vbucket apart; 0 if there is only one.
+	StreamID   uint16
 	Version    DeletionVersion
 	Datatype   Datatype
 	CAS        uint64
@@ -87,8 +94,12 @@ type Deletion struct {
 }
 
 var (
-	deletionShape   = shape{opcode: OpDCPDeletion, extras: []int{18, 21}, key: true, value: true}
-	expirationShape = shape{opcode: OpDCPExpiration, extras: []int{20}, key: true, value: true}
+	deletionShape = shape{
+		opcode: OpDCPDeletion, scope: ofStream, extras: []int{18, 21}, key: required, value: optional, datatype: datatypeAny, cas: true,
+	}
+	expirationShape = shape{
+		opcode: OpDCPExpiration, scope: ofStream, extras: []int{20}, key: required, value: optional, datatype: datatypeAny, cas: true,
+	}
 )
 
 // ParseDeletion decodes a DELETION of either layout, or an EXPIRATION.
@@ -106,6 +117,7 @@ func ParseDeletion(f Frame) (Deletion, error) {
 	m := Deletion{
 		VBucket:  f.VBucket(),
 		Opaque:   f.Opaque(),
+		StreamID: streamID(f),
 		Version:  version,
 		Datatype: f.Datatype(),
 		CAS:      f.CAS(),
@@ -121,6 +133,9 @@ func ParseDeletion(f Frame) (Deletion, error) {
 		return m, nil
 	}
 	m.DeleteTime = binary.BigEndian.Uint32(x[16:])
+	if version == DeletionV2 && x[20] != 0 {
+		return Deletion{}, badLayout(f, "%#02x in the unused byte", x[20])
+	}
 	return m, nil
 }
 
@@ -143,5 +158,5 @@ func (m *Deletion) Append(b []byte) []byte {
 		binary.BigEndian.PutUint32(x[16:], m.DeleteTime)
 		p.Opcode, p.Extras = OpDCPExpiration, x[:20]
 	}
-	return p.Append(b)
+	return p.appendInStream(b, m.StreamID)
 }

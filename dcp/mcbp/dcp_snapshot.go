@@ -27,7 +27,9 @@ const (
 type SnapshotMarker struct {
 	VBucket uint16
 	Opaque  Opaque
-	Version MarkerVersion
+	// StreamID tells several streams of the vbucket apart; 0 if there is only one.
+	StreamID uint16
+	Version  MarkerVersion
 	// Start and End bound the snapshot's seqnos, both inclusive.
 	Start, End uint64
 	Flags      uint32
@@ -43,14 +45,14 @@ const (
 	markerV22OnWire = 0x02
 )
 
-var snapshotMarkerShape = shape{opcode: OpDCPSnapshotMarker, extras: []int{1, markerV1Extras}, value: true}
+var snapshotMarkerShape = shape{opcode: OpDCPSnapshotMarker, scope: ofStream, extras: []int{1, markerV1Extras}, value: optional}
 
 // ParseSnapshotMarker decodes a SNAPSHOT_MARKER of any of the three layouts.
 func ParseSnapshotMarker(f Frame) (SnapshotMarker, error) {
 	if err := snapshotMarkerShape.check(f); err != nil {
 		return SnapshotMarker{}, err
 	}
-	m := SnapshotMarker{VBucket: f.VBucket(), Opaque: f.Opaque()}
+	m := SnapshotMarker{VBucket: f.VBucket(), Opaque: f.Opaque(), StreamID: streamID(f)}
 	var want int
 	body := f.Value()
 	switch {
@@ -100,12 +102,53 @@ func (m SnapshotMarker) Append(b []byte) []byte {
 	switch m.Version {
 	case MarkerV1:
 		p.Extras = body[:markerV1Extras]
-		return p.Append(b)
+		return p.appendInStream(b, m.StreamID)
 	case MarkerV20:
 		version[0], p.Value = markerV20OnWire, body[:markerV20Value]
 	default:
 		version[0], p.Value = markerV22OnWire, body[:]
 	}
 	p.Extras = version[:]
-	return p.Append(b)
+	return p.appendInStream(b, m.StreamID)
+}
+
+// OSOPhase is what an OSO_SNAPSHOT says.
+type OSOPhase uint32
+
+// The phases (dcp-wire §6.15).
+const (
+	OSOStart OSOPhase = 1
+	OSOEnd   OSOPhase = 2
+)
+
+// OSOSnapshot brackets documents that come out of seqno order. A consumer that loses the connection in between must resume
+// from the highest seqno that it saw before the start.
+type OSOSnapshot struct {
+	VBucket uint16
+	Opaque  Opaque
+	// StreamID tells several streams of the vbucket apart; 0 if there is only one.
+	StreamID uint16
+	Phase    OSOPhase
+}
+
+var osoSnapshotShape = shape{opcode: OpDCPOSOSnapshot, scope: ofStream, extras: []int{4}}
+
+// ParseOSOSnapshot decodes an OSO_SNAPSHOT. A phase other than the two is an error.
+func ParseOSOSnapshot(f Frame) (OSOSnapshot, error) {
+	if err := osoSnapshotShape.check(f); err != nil {
+		return OSOSnapshot{}, err
+	}
+	phase := OSOPhase(binary.BigEndian.Uint32(f.Extras()))
+	if phase != OSOStart && phase != OSOEnd {
+		return OSOSnapshot{}, badLayout(f, "unknown phase %d", uint32(phase))
+	}
+	return OSOSnapshot{VBucket: f.VBucket(), Opaque: f.Opaque(), StreamID: streamID(f), Phase: phase}, nil
+}
+
+// Append encodes m behind b.
+func (m OSOSnapshot) Append(b []byte) []byte {
+	var extras [4]byte
+	binary.BigEndian.PutUint32(extras[:], uint32(m.Phase))
+	p := Packet{Opcode: OpDCPOSOSnapshot, VBucket: m.VBucket, Opaque: m.Opaque, Extras: extras[:]}
+	return p.appendInStream(b, m.StreamID)
 }

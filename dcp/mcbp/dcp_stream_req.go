@@ -16,9 +16,11 @@ type StreamRequest struct {
 	SnapStart, SnapEnd uint64
 	// Value is the optional JSON filter, passed through undecoded. It aliases the frame that was parsed.
 	Value []byte
+	// Unmarked says that the datatype does not call the value JSON. Some clients leave that out, and engines accept it.
+	Unmarked bool
 }
 
-var streamRequestShape = shape{opcode: OpDCPStreamReq, extras: []int{48}, value: true}
+var streamRequestShape = shape{opcode: OpDCPStreamReq, extras: []int{48}, value: optional, datatype: DatatypeJSON}
 
 // ParseStreamRequest decodes a STREAM_REQ. The order of the seqnos is the producer's to judge.
 func ParseStreamRequest(f Frame) (StreamRequest, error) {
@@ -26,6 +28,13 @@ func ParseStreamRequest(f Frame) (StreamRequest, error) {
 		return StreamRequest{}, err
 	}
 	x := f.Extras()
+	if reserved := binary.BigEndian.Uint32(x[4:]); reserved != 0 {
+		return StreamRequest{}, badLayout(f, "%#08x in the reserved bytes", reserved)
+	}
+	marked, n := f.Datatype() == DatatypeJSON, len(f.Value())
+	if marked && n == 0 {
+		return StreamRequest{}, badLayout(f, "no value with datatype %v", f.Datatype())
+	}
 	return StreamRequest{
 		VBucket:   f.VBucket(),
 		Opaque:    f.Opaque(),
@@ -36,10 +45,11 @@ func ParseStreamRequest(f Frame) (StreamRequest, error) {
 		SnapStart: binary.BigEndian.Uint64(x[32:]),
 		SnapEnd:   binary.BigEndian.Uint64(x[40:]),
 		Value:     f.Value(),
+		Unmarked:  n > 0 && !marked,
 	}, nil
 }
 
-// Append encodes m behind b. A value is sent with datatype JSON.
+// Append encodes m behind b. A value is sent with datatype JSON, unless it is to be unmarked.
 func (m StreamRequest) Append(b []byte) []byte {
 	var x [48]byte
 	binary.BigEndian.PutUint32(x[:], m.Flags)
@@ -49,13 +59,13 @@ func (m StreamRequest) Append(b []byte) []byte {
 	binary.BigEndian.PutUint64(x[32:], m.SnapStart)
 	binary.BigEndian.PutUint64(x[40:], m.SnapEnd)
 	p := Packet{Opcode: OpDCPStreamReq, VBucket: m.VBucket, Opaque: m.Opaque, Extras: x[:], Value: m.Value}
-	if len(m.Value) > 0 {
+	if len(m.Value) > 0 && !m.Unmarked {
 		p.Datatype = DatatypeJSON
 	}
 	return p.Append(b)
 }
 
-// StreamRequestAnswer is the producer's answer. At most one of Log and Rollback has a meaning, by Status.
+// StreamRequestAnswer is the producer's answer. At most one of Log, Rollback and Text has a meaning, by Status.
 type StreamRequestAnswer struct {
 	Opaque Opaque
 	Status Status
@@ -63,16 +73,28 @@ type StreamRequestAnswer struct {
 	Log []FailoverEntry
 	// Rollback is the seqno to roll back to when Status is [StatusRollback].
 	Rollback uint64
+	// Text is what an engine may add to any other status. It aliases the frame that was parsed.
+	Text Text
 }
 
-var streamRequestAnswerShape = shape{opcode: OpDCPStreamReq, response: true, extras: noExtras, value: true}
+var streamRequestAnswerShape = shape{
+	opcode: OpDCPStreamReq, response: true, extras: noExtras, value: optional, datatype: datatypeAny,
+}
 
-// ParseStreamRequestAnswer decodes the answer of a STREAM_REQ. The value of any other status is text and is dropped.
+// ParseStreamRequestAnswer decodes the answer of a STREAM_REQ.
 func ParseStreamRequestAnswer(f Frame) (StreamRequestAnswer, error) {
 	if err := streamRequestAnswerShape.check(f); err != nil {
 		return StreamRequestAnswer{}, err
 	}
 	m := StreamRequestAnswer{Opaque: f.Opaque(), Status: f.Status()}
+	if m.Status != StatusSuccess && m.Status != StatusRollback {
+		var err error
+		m.Text, err = textOf(f)
+		return m, err
+	}
+	if f.Datatype() != 0 {
+		return StreamRequestAnswer{}, badLayout(f, "datatype %v where it does not belong", f.Datatype())
+	}
 	switch m.Status {
 	case StatusSuccess:
 		log, err := ParseFailoverLog(f.Value())
@@ -97,6 +119,8 @@ func (m StreamRequestAnswer) Append(b []byte) []byte {
 		p.Value = AppendFailoverLog(nil, m.Log)
 	case StatusRollback:
 		p.Value = binary.BigEndian.AppendUint64(nil, m.Rollback)
+	default:
+		p.Datatype, p.Value = m.Text.Datatype, m.Text.Value
 	}
 	return p.Append(b)
 }

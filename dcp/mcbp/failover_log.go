@@ -33,3 +33,78 @@ func ParseFailoverLog(value []byte) ([]FailoverEntry, error) {
 	}
 	return log, nil
 }
+
+// FailoverLogRequest asks for a vbucket's failover log.
+type FailoverLogRequest struct {
+	// Opcode is [OpDCPGetFailoverLog] on a DCP connection, [OpGetFailoverLog] on others.
+	Opcode  Opcode
+	VBucket uint16
+	Opaque  Opaque
+}
+
+var (
+	failoverLogShape    = shape{opcode: OpGetFailoverLog, extras: noExtras}
+	dcpFailoverLogShape = shape{opcode: OpDCPGetFailoverLog, extras: noExtras}
+)
+
+// ParseFailoverLogRequest decodes either GET_FAILOVER_LOG.
+func ParseFailoverLogRequest(f Frame) (FailoverLogRequest, error) {
+	s := &failoverLogShape
+	if f.Opcode() == OpDCPGetFailoverLog {
+		s = &dcpFailoverLogShape
+	}
+	if err := s.check(f); err != nil {
+		return FailoverLogRequest{}, err
+	}
+	return FailoverLogRequest{Opcode: f.Opcode(), VBucket: f.VBucket(), Opaque: f.Opaque()}, nil
+}
+
+// Append encodes m behind b.
+func (m FailoverLogRequest) Append(b []byte) []byte {
+	return (&Packet{Opcode: m.Opcode, VBucket: m.VBucket, Opaque: m.Opaque}).Append(b)
+}
+
+// FailoverLogAnswer is the answer. Log has a meaning when Status is [StatusSuccess], Text otherwise.
+type FailoverLogAnswer struct {
+	Opcode Opcode
+	Opaque Opaque
+	Status Status
+	Log    []FailoverEntry
+	// Text aliases the frame that was parsed.
+	Text Text
+}
+
+// ParseFailoverLogAnswer decodes the answer to either GET_FAILOVER_LOG.
+func ParseFailoverLogAnswer(f Frame) (FailoverLogAnswer, error) {
+	s := shape{opcode: OpGetFailoverLog, response: true, extras: noExtras, value: optional, datatype: datatypeAny}
+	if f.Opcode() == OpDCPGetFailoverLog {
+		s.opcode = OpDCPGetFailoverLog
+	}
+	if err := s.check(f); err != nil {
+		return FailoverLogAnswer{}, err
+	}
+	m := FailoverLogAnswer{Opcode: f.Opcode(), Opaque: f.Opaque(), Status: f.Status()}
+	if m.Status != StatusSuccess {
+		var err error
+		m.Text, err = textOf(f)
+		return m, err
+	}
+	if f.Datatype() != 0 {
+		return FailoverLogAnswer{}, badLayout(f, "datatype %v where it does not belong", f.Datatype())
+	}
+	log, err := ParseFailoverLog(f.Value())
+	if err != nil {
+		return FailoverLogAnswer{}, badLayout(f, "%v", err)
+	}
+	m.Log = log
+	return m, nil
+}
+
+// Append encodes m behind b.
+func (m FailoverLogAnswer) Append(b []byte) []byte {
+	p := m.Text.answer(m.Opcode, m.Opaque, m.Status)
+	if m.Status == StatusSuccess {
+		p.Datatype, p.Value = 0, AppendFailoverLog(nil, m.Log)
+	}
+	return p.Append(b)
+}

@@ -102,7 +102,8 @@ func Parse(b []byte, maxBody uint32) (Frame, []byte, error) {
 // Magic is byte 0.
 func (f Frame) Magic() Magic { return Magic(f[0]) }
 
-// Opcode is byte 1.
+// Opcode is byte 1. Requests of servers and their answers (0x82, 0x83) count in a space of their own, of which nothing is
+// named here.
 func (f Frame) Opcode() Opcode { return Opcode(f[1]) }
 
 // IsResponse reports whether the frame answers a request.
@@ -168,6 +169,9 @@ func (f Frame) Value() []byte {
 func (f Frame) String() string {
 	if len(f) < HeaderLen {
 		return fmt.Sprintf("frame of %d bytes", len(f))
+	}
+	if m := f.Magic(); m == MagicServerRequest || m == MagicServerResponse {
+		return fmt.Sprintf("server opcode %#02x (response %t) opaque=%v body=%d", f[1], f.IsResponse(), f.Opaque(), f.BodyLen())
 	}
 	if f.IsResponse() {
 		return fmt.Sprintf("%v response %v opaque=%v body=%d", f.Opcode(), f.Status(), f.Opaque(), f.BodyLen())

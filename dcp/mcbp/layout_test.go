@@ -38,7 +38,48 @@ func allLayouts() map[string]Frame {
 		"seqno acknowledged": SeqnoMessage{
 			Opcode: OpDCPSeqnoAcknowledged, VBucket: 7, Opaque: x, Seqno: 8,
 		}.Append(nil),
+		"noop":             Noop{Opaque: x}.Append(nil),
+		"get failover log": FailoverLogRequest{Opcode: OpDCPGetFailoverLog, VBucket: 7, Opaque: x}.Append(nil),
+		"failover log": FailoverLogAnswer{
+			Opcode: OpDCPGetFailoverLog, Opaque: x, Log: []FailoverEntry{{UUID: 1, Seqno: 2}},
+		}.Append(nil),
+		"system event": (&SystemEvent{
+			VBucket: 7, Opaque: x, BySeqno: 1, Event: EventCollectionBegin, Version: EventPackedV1, Key: []byte("name"),
+			Value: PackedEvent{Manifest: 1, Scope: 2, Collection: 3, MaxTTL: 4}.AppendPacked(nil, EventCollectionBegin, EventPackedV1),
+		}).Append(nil),
+		"scope drop": (&SystemEvent{
+			VBucket: 7, Opaque: x, BySeqno: 1, Event: EventScopeDrop,
+			Value: PackedEvent{Manifest: 1, Scope: 2}.AppendPacked(nil, EventScopeDrop, EventPackedV0),
+		}).Append(nil),
+		"flat system event": (&SystemEvent{
+			VBucket: 7, Opaque: x, BySeqno: 1, Event: EventCollectionModify, Version: EventFlatBuffers, Value: []byte("flat"),
+		}).Append(nil),
+		"prepare": (&Prepare{
+			VBucket: 7, Opaque: x, CAS: 1, BySeqno: 2, RevSeqno: 3, Flags: 4, Expiration: 5, LockTime: 6, NRU: 7,
+			Level: DurabilityPersistToMajority, Key: []byte("k"), Value: []byte("v"),
+		}).Append(nil),
+		"prepared deletion": (&Prepare{
+			VBucket: 7, Opaque: x, CAS: 1, BySeqno: 2, RevSeqno: 3, Deleted: true, Level: DurabilityMajority, Key: []byte("k"),
+		}).Append(nil),
+		"commit":             Completion{Opcode: OpDCPCommit, VBucket: 7, Opaque: x, Prepared: 1, Seqno: 2, Key: []byte("k")}.Append(nil),
+		"abort":              Completion{Opcode: OpDCPAbort, VBucket: 7, Opaque: x, Prepared: 1, Seqno: 2, Key: []byte("k")}.Append(nil),
+		"oso start":          OSOSnapshot{VBucket: 7, Opaque: x, Phase: OSOStart}.Append(nil),
+		"cache transfer":     CacheTransfer{VBucket: 7, Opaque: x, Records: cacheRecords()}.Append(nil),
+		"cache transfer end": CacheTransferEnd{VBucket: 7, Opaque: x}.Append(nil),
+		"close stream answer": StatusAnswer{
+			Opcode: OpDCPCloseStream, Opaque: x, Status: StatusStreamNotFound,
+		}.Append(nil),
+		"refusal with a reason": StatusAnswer{
+			Opcode: OpDCPOpen, Opaque: x, Status: StatusInvalid, Text: Text{Datatype: DatatypeJSON, Value: []byte("{}")},
+		}.Append(nil),
 	}
+}
+
+// cacheRecords are two, one without a value.
+func cacheRecords() []byte {
+	first := CacheRecord{CAS: 1, BySeqno: 2, RevSeqno: 3, Flags: 4, Expiration: 5, Datatype: DatatypeJSON, Hint: 6, Key: []byte("\x08k"), Value: []byte("{}")}
+	second := CacheRecord{CAS: 7, BySeqno: 1, RevSeqno: 8, Key: []byte("\x00key")}
+	return second.Append(first.Append(nil))
 }
 
 func TestLayoutsDecodeWhatTheyEncode(t *testing.T) {
@@ -59,8 +100,14 @@ func rebuilt(f Frame, change func(*Packet)) Frame {
 }
 
 func TestLayoutsRefuseWrongLengths(t *testing.T) {
-	hasKey := []string{"open", "mutation", "deletion v1", "deletion v2", "expiration", "control"}
-	hasValue := append([]string{"stream request", "set vbucket state", "add stream answer"}, hasKey...)
+	hasKey := []string{
+		"open", "mutation", "deletion v1", "deletion v2", "expiration", "control", "flat system event", "prepare",
+		"prepared deletion", "commit", "abort",
+	}
+	hasValue := []string{
+		"stream request", "set vbucket state", "open", "mutation", "deletion v1", "deletion v2", "expiration", "control",
+		"flat system event", "prepare", "prepared deletion", "close stream answer", "refusal with a reason",
+	}
 	for name, f := range allLayouts() {
 		refused := func(what string, change func(*Packet)) {
 			_, _, err := reencode(rebuilt(f, change))
@@ -72,7 +119,7 @@ func TestLayoutsRefuseWrongLengths(t *testing.T) {
 		if f.ExtrasLen() > 0 {
 			refused("a byte of extras less", func(p *Packet) { p.Extras = p.Extras[1:] })
 		}
-		if !slices.Contains(hasKey, name) {
+		if name != "system event" && !slices.Contains(hasKey, name) {
 			refused("a key", func(p *Packet) { p.Key = []byte("k") })
 		}
 		if !slices.Contains(hasValue, name) {
@@ -86,6 +133,8 @@ func TestLayoutsRefuseWrongContents(t *testing.T) {
 	for name, f := range map[string]Frame{
 		"a name that is empty":        rebuilt(all["open"], func(p *Packet) { p.Key = nil }),
 		"a name that is too long":     rebuilt(all["open"], func(p *Packet) { p.Key = make([]byte, MaxConnectionNameLen+1) }),
+		"no value marked as JSON":     rebuilt(all["open"], func(p *Packet) { p.Value = nil }),
+		"a compressed value":          rebuilt(all["open"], func(p *Packet) { p.Datatype |= DatatypeSnappy }),
 		"a value not marked as JSON":  rebuilt(all["open"], func(p *Packet) { p.Datatype = 0 }),
 		"a value that is no JSON":     rebuilt(all["open"], func(p *Packet) { p.Value = []byte("{") }),
 		"a state below the known":     rebuilt(all["set vbucket state"], func(p *Packet) { p.Extras[0] = 0 }),
@@ -101,6 +150,40 @@ func TestLayoutsRefuseWrongContents(t *testing.T) {
 		"a control without a key":     rebuilt(all["control"], func(p *Packet) { p.Key = nil }),
 		"a buffer ack with a value":   rebuilt(all["buffer ack"], func(p *Packet) { p.Value = []byte{0} }),
 		"a close with a state behind": rebuilt(all["close stream"], func(p *Packet) { p.Extras = []byte{1} }),
+		"a state not marked as JSON":  rebuilt(all["set vbucket state"], func(p *Packet) { p.Datatype = 0 }),
+		"reserved bytes":              rebuilt(all["stream request"], func(p *Packet) { p.Extras[7] = 1 }),
+		"no filter marked as JSON":    rebuilt(all["stream request"], func(p *Packet) { p.Datatype = DatatypeJSON }),
+		"an unused byte":              rebuilt(all["deletion v2"], func(p *Packet) { p.Extras[20] = 1 }),
+		"a mutation without a key":    rebuilt(all["mutation"], func(p *Packet) { p.Key = nil }),
+		"a commit without a key":      rebuilt(all["commit"], func(p *Packet) { p.Key = nil }),
+		"a log marked as JSON":        rebuilt(all["stream request answer"], func(p *Packet) { p.Datatype = DatatypeJSON }),
+		"a rollback marked as JSON":   rebuilt(all["rollback"], func(p *Packet) { p.Datatype = DatatypeJSON }),
+		"another log of 15 bytes":     rebuilt(all["failover log"], func(p *Packet) { p.Value = p.Value[:15] }),
+		"another log marked as JSON":  rebuilt(all["failover log"], func(p *Packet) { p.Datatype = DatatypeJSON }),
+		"an add without its stream":   rebuilt(all["add stream answer"], func(p *Packet) { p.Extras = nil }),
+		"an add with a text":          rebuilt(all["add stream answer"], func(p *Packet) { p.Value = []byte("why") }),
+		"a success with a text":       rebuilt(all["refusal with a reason"], func(p *Packet) { p.Status = 0 }),
+		"no text marked as JSON":      rebuilt(all["close stream answer"], func(p *Packet) { p.Datatype = DatatypeJSON }),
+		"an event of no kind":         rebuilt(all["flat system event"], func(p *Packet) { p.Extras[11] = 2 }),
+		"an event after the last":     rebuilt(all["flat system event"], func(p *Packet) { p.Extras[11] = 6 }),
+		"an event of version 3":       rebuilt(all["flat system event"], func(p *Packet) { p.Extras[12] = 3 }),
+		"a packed modification":       rebuilt(all["system event"], func(p *Packet) { p.Extras[11] = 5 }),
+		"a begin v0 of v1 size":       rebuilt(all["system event"], func(p *Packet) { p.Extras[12] = 0 }),
+		"a begin without a name":      rebuilt(all["system event"], func(p *Packet) { p.Key = nil }),
+		"a drop of version 1":         rebuilt(all["scope drop"], func(p *Packet) { p.Extras[12] = 1 }),
+		"a drop one byte short":       rebuilt(all["scope drop"], func(p *Packet) { p.Value = p.Value[1:] }),
+		"a drop with a name":          rebuilt(all["scope drop"], func(p *Packet) { p.Key = []byte("name") }),
+		"half deleted":                rebuilt(all["prepare"], func(p *Packet) { p.Extras[29] = 2 }),
+		"durability of no level":      rebuilt(all["prepare"], func(p *Packet) { p.Extras[30] = 0 }),
+		"durability above all":        rebuilt(all["prepare"], func(p *Packet) { p.Extras[30] = 4 }),
+		"oso before the start":        rebuilt(all["oso start"], func(p *Packet) { p.Extras[3] = 0 }),
+		"oso after the end":           rebuilt(all["oso start"], func(p *Packet) { p.Extras[3] = 3 }),
+		"a transfer of nothing":       rebuilt(all["cache transfer"], func(p *Packet) { p.Value = nil }),
+		"a record's header cut short": rebuilt(all["cache transfer"], func(p *Packet) { p.Value = p.Value[:39] }),
+		"a record's value cut short":  rebuilt(all["cache transfer"], func(p *Packet) { p.Value = p.Value[:43] }),
+		"a record of 4 GiB":           rebuilt(all["cache transfer"], func(p *Packet) { copy(p.Value[24:], "\xff\xff\xff\xff") }),
+		"a record with a short key":   rebuilt(all["cache transfer"], func(p *Packet) { p.Value[37] = 1 }),
+		"a record of no datatype":     rebuilt(all["cache transfer"], func(p *Packet) { p.Value[38] = 8 }),
 	} {
 		_, ok, err := reencode(f)
 		require.True(t, ok, name)
@@ -120,10 +203,23 @@ func TestLayoutsBelongToOneOpcodeAndDirection(t *testing.T) {
 }
 
 func TestOtherAnswersCarryText(t *testing.T) {
-	f := (&Packet{Magic: MagicResponse, Opcode: OpDCPStreamReq, Status: StatusNotMyVBucket, Value: []byte("why")}).Frame()
+	why := Text{Datatype: DatatypeJSON, Value: []byte(`"why"`)}
+	f := (&Packet{
+		Magic: MagicResponse, Opcode: OpDCPStreamReq, Status: StatusNotMyVBucket, Datatype: DatatypeJSON, Value: why.Value,
+	}).Frame()
 	m, err := ParseStreamRequestAnswer(f)
 	require.NoError(t, err)
-	assert.Equal(t, StreamRequestAnswer{Status: StatusNotMyVBucket}, m)
+	assert.Equal(t, StreamRequestAnswer{Status: StatusNotMyVBucket, Text: why}, m)
+	assert.Equal(t, []byte(f), m.Append(nil))
+
+	refused := rebuilt(f, func(p *Packet) { p.Opcode, p.Extras = OpDCPAddStream, []byte{0, 0, 0, 9} })
+	add, err := ParseAddStreamAnswer(refused)
+	require.NoError(t, err)
+	assert.Equal(t, AddStreamAnswer{Status: StatusNotMyVBucket, Requested: true, Stream: 9, Text: why}, add)
+
+	log, err := ParseFailoverLogAnswer(rebuilt(f, func(p *Packet) { p.Opcode = OpDCPGetFailoverLog }))
+	require.NoError(t, err)
+	assert.Equal(t, FailoverLogAnswer{Opcode: OpDCPGetFailoverLog, Status: StatusNotMyVBucket, Text: why}, log)
 }
 
 func TestFailoverLogIsNewestFirst(t *testing.T) {

@@ -20,6 +20,7 @@ const (
 	OpSASLListMechs        Opcode = 0x20
 	OpSASLAuth             Opcode = 0x21
 	OpSASLStep             Opcode = 0x22
+	OpSetDataIngress       Opcode = 0x2b
 	OpSetVBucket           Opcode = 0x3d
 	OpGetVBucket           Opcode = 0x3e
 	OpDelVBucket           Opcode = 0x3f
@@ -48,6 +49,7 @@ const (
 	OpDCPOSOSnapshot       Opcode = 0x65
 	OpDCPCacheTransfer     Opcode = 0x66
 	OpDCPCacheTransferEnd  Opcode = 0x67
+	OpSetParam             Opcode = 0x82
 	OpCreateBucket         Opcode = 0x85
 	OpDeleteBucket         Opcode = 0x86
 	OpListBuckets          Opcode = 0x87
@@ -55,9 +57,15 @@ const (
 	OpGetFailoverLog       Opcode = 0x96
 	OpEnableTraffic        Opcode = 0xad
 	OpDisableTraffic       Opcode = 0xae
+	OpCheckpointPersist    Opcode = 0xb1 // obsolete
+	OpCompactDB            Opcode = 0xb3
 	OpSetClusterConfig     Opcode = 0xb4
 	OpGetClusterConfig     Opcode = 0xb5
 	OpSeqnoPersistence     Opcode = 0xb7
+	OpPrepareSnapshot      Opcode = 0xe0
+	OpReleaseSnapshot      Opcode = 0xe1
+	OpDownloadSnapshot     Opcode = 0xe2
+	OpGetFileFragment      Opcode = 0xe3
 	OpGetErrorMap          Opcode = 0xfe
 )
 
@@ -75,6 +83,7 @@ var opcodeNames = [256]string{
 	OpSASLListMechs:        "SASL_LIST_MECHS",
 	OpSASLAuth:             "SASL_AUTH",
 	OpSASLStep:             "SASL_STEP",
+	OpSetDataIngress:       "SET_BUCKET_DATA_INGRESS",
 	OpSetVBucket:           "SET_VBUCKET",
 	OpGetVBucket:           "GET_VBUCKET",
 	OpDelVBucket:           "DEL_VBUCKET",
@@ -103,6 +112,7 @@ var opcodeNames = [256]string{
 	OpDCPOSOSnapshot:       "DCP_OSO_SNAPSHOT",
 	OpDCPCacheTransfer:     "DCP_CACHE_TRANSFER",
 	OpDCPCacheTransferEnd:  "DCP_CACHE_TRANSFER_END",
+	OpSetParam:             "SET_PARAM",
 	OpCreateBucket:         "CREATE_BUCKET",
 	OpDeleteBucket:         "DELETE_BUCKET",
 	OpListBuckets:          "LIST_BUCKETS",
@@ -110,9 +120,15 @@ var opcodeNames = [256]string{
 	OpGetFailoverLog:       "GET_FAILOVER_LOG",
 	OpEnableTraffic:        "ENABLE_TRAFFIC",
 	OpDisableTraffic:       "DISABLE_TRAFFIC",
+	OpCheckpointPersist:    "CHECKPOINT_PERSISTENCE",
+	OpCompactDB:            "COMPACT_DB",
 	OpSetClusterConfig:     "SET_CLUSTER_CONFIG",
 	OpGetClusterConfig:     "GET_CLUSTER_CONFIG",
 	OpSeqnoPersistence:     "SEQNO_PERSISTENCE",
+	OpPrepareSnapshot:      "PREPARE_SNAPSHOT",
+	OpReleaseSnapshot:      "RELEASE_SNAPSHOT",
+	OpDownloadSnapshot:     "DOWNLOAD_SNAPSHOT",
+	OpGetFileFragment:      "GET_FILE_FRAGMENT",
 	OpGetErrorMap:          "GET_ERROR_MAP",
 }
 

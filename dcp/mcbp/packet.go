@@ -44,21 +44,35 @@ func (p *Packet) Append(b []byte) []byte {
 	if magic == 0 {
 		magic = MagicRequest
 	}
-	body := p.Len() - HeaderLen
+	return p.encode(b, magic, p.FramingExtras)
+}
+
+// appendInStream encodes p as a message of the stream with that id, or of the only one if the id is 0.
+func (p *Packet) appendInStream(b []byte, id uint16) []byte {
+	if id == 0 {
+		return p.encode(b, MagicRequest, nil)
+	}
+	framing := [streamIDLen]byte{streamIDHeader, byte(id >> 8), byte(id)}
+	return p.encode(b, MagicFramingRequest, framing[:])
+}
+
+// encode does not look at p.Magic and p.FramingExtras.
+func (p *Packet) encode(b []byte, magic Magic, framing []byte) []byte {
+	body := len(framing) + len(p.Extras) + len(p.Key) + len(p.Value)
 	maxKey := math.MaxUint16
 	if magic.hasFraming() {
 		maxKey = math.MaxUint8
-	} else if len(p.FramingExtras) > 0 {
+	} else if len(framing) > 0 {
 		panic(fmt.Sprintf("mcbp: %v with magic %#02x cannot carry framing extras", p.Opcode, byte(magic)))
 	}
-	if len(p.Extras) > math.MaxUint8 || len(p.FramingExtras) > math.MaxUint8 || len(p.Key) > maxKey || uint64(body) > math.MaxUint32 {
+	if len(p.Extras) > math.MaxUint8 || len(framing) > math.MaxUint8 || len(p.Key) > maxKey || uint64(body) > math.MaxUint32 {
 		panic(fmt.Sprintf("mcbp: %v with framing extras %d, extras %d, key %d, body %d bytes does not fit",
-			p.Opcode, len(p.FramingExtras), len(p.Extras), len(p.Key), body))
+			p.Opcode, len(framing), len(p.Extras), len(p.Key), body))
 	}
 	var h [HeaderLen]byte
 	h[0], h[1] = byte(magic), byte(p.Opcode)
 	if magic.hasFraming() {
-		h[2], h[3] = byte(len(p.FramingExtras)), byte(len(p.Key))
+		h[2], h[3] = byte(len(framing)), byte(len(p.Key))
 	} else {
 		binary.BigEndian.PutUint16(h[2:], uint16(len(p.Key)))
 	}
@@ -73,7 +87,7 @@ func (p *Packet) Append(b []byte) []byte {
 	binary.BigEndian.PutUint64(h[16:], p.CAS)
 
 	b = append(b, h[:]...)
-	b = append(b, p.FramingExtras...)
+	b = append(b, framing...)
 	b = append(b, p.Extras...)
 	b = append(b, p.Key...)
 	return append(b, p.Value...)

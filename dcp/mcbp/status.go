@@ -24,6 +24,7 @@ const (
 	StatusRange             Status = 0x22
 	StatusRollback          Status = 0x23
 	StatusNoAccess          Status = 0x24
+	StatusKeyNotAvailable   Status = 0x26
 	StatusUnknownCommand    Status = 0x81
 	StatusNoMemory          Status = 0x82
 	StatusNotSupported      Status = 0x83
@@ -31,6 +32,9 @@ const (
 	StatusBusy              Status = 0x85
 	StatusTemporaryFailure  Status = 0x86
 	StatusUnknownCollection Status = 0x88
+	StatusManifestAhead     Status = 0x8a
+	StatusUnknownScope      Status = 0x8c
+	StatusStreamIDInvalid   Status = 0x8d
 )
 
 var statusNames = map[Status]string{
@@ -50,6 +54,7 @@ var statusNames = map[Status]string{
 	StatusRange:             "out of range",
 	StatusRollback:          "rollback",
 	StatusNoAccess:          "no access",
+	StatusKeyNotAvailable:   "encryption key not available",
 	StatusUnknownCommand:    "unknown command",
 	StatusNoMemory:          "no memory",
 	StatusNotSupported:      "not supported",
@@ -57,6 +62,9 @@ var statusNames = map[Status]string{
 	StatusBusy:              "busy",
 	StatusTemporaryFailure:  "temporary failure",
 	StatusUnknownCollection: "unknown collection",
+	StatusManifestAhead:     "manifest cannot be applied",
+	StatusUnknownScope:      "unknown scope",
+	StatusStreamIDInvalid:   "stream id invalid",
 }
 
 // String is the meaning in words and the number, such as "not my vbucket (0x07)".

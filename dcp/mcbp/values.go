@@ -1,6 +1,9 @@
 package mcbp
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Datatype is the set of bits that describe the value of one frame.
 type Datatype byte
@@ -10,7 +13,30 @@ const (
 	DatatypeJSON   Datatype = 0x01
 	DatatypeSnappy Datatype = 0x02
 	DatatypeXattr  Datatype = 0x04
+
+	// datatypeAny are the bits that a document's value may have.
+	datatypeAny = DatatypeJSON | DatatypeSnappy | DatatypeXattr
 )
+
+// String names the bits, such as "json|snappy".
+func (d Datatype) String() string {
+	var names []string
+	for _, bit := range []struct {
+		d    Datatype
+		name string
+	}{{DatatypeJSON, "json"}, {DatatypeSnappy, "snappy"}, {DatatypeXattr, "xattr"}} {
+		if d&bit.d != 0 {
+			names = append(names, bit.name)
+		}
+	}
+	if rest := d &^ datatypeAny; rest != 0 {
+		names = append(names, fmt.Sprintf("%#02x", byte(rest)))
+	}
+	if len(names) == 0 {
+		return "raw"
+	}
+	return strings.Join(names, "|")
+}
 
 // Feature is a capability that HELLO negotiates.
 type Feature uint16
@@ -93,20 +119,31 @@ func (r EndReason) String() string {
 	return fmt.Sprintf("reason %#x", uint32(r))
 }
 
-// Flags of ADD_STREAM and STREAM_REQ that replication uses (dcp-wire §6.2).
+// Flags of ADD_STREAM and STREAM_REQ (dcp-wire §6.2). Replication uses the first alone.
 const (
-	StreamFlagTakeover uint32 = 0x01
+	StreamFlagTakeover      uint32 = 0x001
+	StreamFlagDiskOnly      uint32 = 0x002
+	StreamFlagToLatest      uint32 = 0x004
+	StreamFlagActiveOnly    uint32 = 0x010
+	StreamFlagStrictVBUUID  uint32 = 0x020
+	StreamFlagFromLatest    uint32 = 0x040
+	StreamFlagIgnorePurged  uint32 = 0x080
+	StreamFlagCacheTransfer uint32 = 0x100
 )
 
 // Flags of DCP_OPEN, and the two words that replication sends (dcp-wire §6.1).
 const (
-	OpenFlagProducer          uint32 = 0x001
-	OpenFlagXattrs            uint32 = 0x004
-	OpenFlagDeleteTimes       uint32 = 0x020
-	OpenFlagDeletedUserXattrs uint32 = 0x100
-	OpenFlagsReplicaConsumer         = OpenFlagXattrs | OpenFlagDeleteTimes | OpenFlagDeletedUserXattrs
-	OpenFlagsReplicaProducer         = OpenFlagsReplicaConsumer | OpenFlagProducer
-	MaxConnectionNameLen             = 200
-	MaxAgentNameLen                  = 250
-	EndSeqnoForever           uint64 = 0xffffffffffffffff
+	OpenFlagProducer           uint32 = 0x001
+	OpenFlagNotifier           uint32 = 0x002 // withdrawn: must be clear
+	OpenFlagXattrs             uint32 = 0x004
+	OpenFlagNoValue            uint32 = 0x008
+	OpenFlagDeleteTimes        uint32 = 0x020
+	OpenFlagNoValueKeepType    uint32 = 0x040
+	OpenFlagDeletedUserXattrs  uint32 = 0x100
+	OpenFlagSkipInitialDeletes uint32 = 0x200
+	OpenFlagsReplicaConsumer          = OpenFlagXattrs | OpenFlagDeleteTimes | OpenFlagDeletedUserXattrs
+	OpenFlagsReplicaProducer          = OpenFlagsReplicaConsumer | OpenFlagProducer
+	MaxConnectionNameLen              = 200
+	MaxAgentNameLen                   = 250
+	EndSeqnoForever            uint64 = 0xffffffffffffffff
 )
