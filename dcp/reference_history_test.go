@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/big"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -394,6 +395,7 @@ func TestHistory_12(t *testing.T) {
 				go s.p.write(noop(1)) // and the consumer does not take it
 				end(s)
 				require.Error(t, next(s, done))
+				synctest.Wait()
 				for _, p := range []*peer{s.c, s.p} {
 					_, err := p.conn.Write([]byte{0})
 					assert.Error(t, err, "closed")

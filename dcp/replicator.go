@@ -117,6 +117,10 @@ func (r *replicator) HandleInfo(c *actors.Context, msg any) error {
 	case connStarted:
 		r.machine.started(msg.role, msg.pid, now)
 		r.roles[c.Monitor(msg.pid)] = msg.role
+		if !msg.pid.Alive() {
+			// It died before it was monitored: that Down comes behind the news of its successor, and knows no reason.
+			r.machine.down(msg.role, msg.pid, msg.pid.Reason(), now)
+		}
 	case connRefused:
 		r.machine.connectFailed(msg.err)
 	case connOpened:
@@ -141,14 +145,16 @@ func (r *replicator) HandleInfo(c *actors.Context, msg any) error {
 	return r.perform(c)
 }
 
-// answered takes an answer of the consumer connection. If it died instead, its Down tells the machine.
+// answered takes an answer of the consumer connection, or why there is none.
 func (r *replicator) answered(msg actors.Response) {
 	switch tag := msg.Tag.(type) {
 	case callID:
-		if msg.Err == nil {
-			errs, _ := msg.Value.(map[uint16]error)
-			r.machine.answered(tag, errs)
+		if msg.Err != nil {
+			r.machine.failed(tag, msg.Err)
+			return
 		}
+		errs, _ := msg.Value.(map[uint16]error)
+		r.machine.answered(tag, errs)
 	case actors.From:
 		if msg.Err != nil {
 			tag.Fail(r.env.link.wrap(msg.Err))

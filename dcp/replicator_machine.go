@@ -168,6 +168,15 @@ func (m *replicatorMachine) answered(id callID, errs map[uint16]error) {
 	m.emit(answerLink{call: id, errs: errs, incarnation: m.incarnation})
 }
 
+// failed says that a forwarded call gets no answer. If its connection has died, the Down has said so already.
+func (m *replicatorMachine) failed(id callID, err error) {
+	if _, ok := m.calls[id]; !ok {
+		return
+	}
+	delete(m.calls, id)
+	m.emit(answerLink{call: id, err: m.link.wrap(err), incarnation: m.incarnation})
+}
+
 // down is the death of a connection process. The first abnormal reason is the true cause: the supervisor takes the
 // sibling down after it, with shutdown, and that death says nothing new.
 func (m *replicatorMachine) down(role string, pid *actors.PID, reason error, now time.Time) {

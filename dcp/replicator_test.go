@@ -1,0 +1,86 @@
+package dcp
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shearpin/shearpin/actors"
+)
+
+// settled stands in for a consumer connection: it does at once whatever it is asked for.
+type settled struct{ actors.Base }
+
+func (settled) HandleCall(_ *actors.Context, from actors.From, _ any) error {
+	from.Reply(map[uint16]error(nil))
+	return nil
+}
+
+func (settled) HandleInfo(*actors.Context, any) error { return nil }
+
+// A connection may open and die before its replicator has come to either message. A call must not be handed to it, since no
+// Down would come any more that could fail it.
+func TestAConnectionThatDiedBeforeItsReplicatorKnewIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		sys := actors.NewSystem(actors.Options{})
+		defer sys.Close(ctx)
+		start := func(p actors.Process) *actors.PID {
+			pid, err := sys.Start(ctx, p)
+			require.NoError(t, err)
+			return pid
+		}
+		events := actors.NewBus[Event]()
+		news := events.Subscribe(16)
+		defer news.Close()
+		env := &linkEnv{link: Link{Bucket: "orders", Producer: "n0", Consumer: "n1"}, log: slog.New(slog.DiscardHandler), events: events}
+		env.manager = start(settled{})
+		r := start(newReplicator(env))
+		boom := errors.New("boom")
+		dead := start(settled{})
+		dead.Exit(boom)
+		<-dead.Done()
+		producer, consumer := start(settled{}), start(settled{})
+
+		answer := r.SendRequest(linkRequest{changes: []streamChange{{1, opAdd}}})
+		for _, of := range []*actors.PID{dead, consumer} {
+			r.Send(connStarted{role: RoleProducer, pid: producer})
+			r.Send(connStarted{role: RoleConsumer, pid: of})
+			r.Send(connOpened{role: RoleProducer, pid: producer})
+			r.Send(connOpened{role: RoleConsumer, pid: of})
+		}
+		got, err := answer.Wait(ctx)
+		require.NoError(t, err)
+		assert.Equal(t, linkReply{incarnation: 2}, got)
+		for {
+			if crash, ok := (<-news.C()).(LinkCrashed); ok {
+				assert.EqualValues(t, 1, crash.Incarnation)
+				require.ErrorIs(t, crash.Reason, boom)
+				break
+			}
+		}
+	})
+}
+
+// A connection process that is stuck is given up after answerLimit.
+func TestACallOfAStuckConnectionIsAnswered(t *testing.T) {
+	p := newPost(t)
+	p.open()
+	p.request(1)
+	p.m.failed(1, context.DeadlineExceeded)
+	p.perform()
+	var link *LinkError
+	require.ErrorAs(t, p.answers[1].err, &link)
+	require.ErrorIs(t, p.answers[1].err, context.DeadlineExceeded)
+	assert.EqualValues(t, 1, p.answers[1].incarnation, "an engine may have been told")
+	p.down(RoleConsumer, ErrSocketClosed)
+	p.m.failed(1, ErrSocketClosed)
+	p.perform()
+}
