@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"slices"
 	"sync"
@@ -27,6 +28,7 @@ type stage struct {
 	patience time.Duration
 	ctx      context.Context
 	limits   Limits
+	log      *slog.Logger
 	dial     func() (near, far net.Conn)
 	tls      *tls.Config
 	nodes    map[string]*puppet
@@ -84,7 +86,7 @@ func (s *stage) open(prepare func(*stage)) {
 	s.news, s.tree = events.Subscribe(1024), tree.Subscribe(1024)
 	var err error
 	s.manager, err = Start(ctx, Options{
-		System: s.system, Bucket: "orders", Consumer: "n1", Limits: s.limits, Events: events, SupervisorEvents: tree,
+		System: s.system, Bucket: "orders", Consumer: "n1", Limits: s.limits, Log: s.log, Events: events, SupervisorEvents: tree,
 		Endpoints: func(node string) (kv.Endpoint, bool) {
 			n, ok := s.nodes[node]
 			return kv.Endpoint{
@@ -249,7 +251,9 @@ type puppet struct {
 
 	mu sync.Mutex
 	// replies replace the answer to an opcode.
-	replies  map[mcbp.Opcode]reply
+	replies map[mcbp.Opcode]reply
+	// stats are the keys and values that STAT gives, whatever the group.
+	stats    []string
 	hanging  bool
 	deaf     bool
 	requests []mcbp.Frame
@@ -340,7 +344,7 @@ func (n *puppet) serve(raw net.Conn) {
 		case answer.Magic == noAnswer:
 			return
 		}
-		if _, err := conn.Write(answer.Frame()); err != nil {
+		if _, err := conn.Write(append(n.statistics(f), answer.Frame()...)); err != nil {
 			return
 		}
 		if f.Opcode() == mcbp.OpDCPOpen && answer.Status == mcbp.StatusSuccess {
@@ -377,6 +381,19 @@ func (n *puppet) answer(f mcbp.Frame) *mcbp.Packet {
 		answer.Value = []byte("PLAIN")
 	}
 	return answer
+}
+
+// statistics are the answers before the empty one.
+func (n *puppet) statistics(f mcbp.Frame) (all []byte) {
+	if f.Opcode() != mcbp.OpStat {
+		return nil
+	}
+	for i := 0; i < len(n.stats); i += 2 {
+		answer := mcbp.Response(f, mcbp.StatusSuccess)
+		answer.Key, answer.Value = []byte(n.stats[i]), []byte(n.stats[i+1])
+		all = answer.Append(all)
+	}
+	return all
 }
 
 func readOne(r io.Reader) (mcbp.Frame, error) {
