@@ -78,8 +78,9 @@ func (t *teller) rules(parent *node, id string) *node {
 		Restart:  among(t, Permanent, Permanent, Transient, Temporary),
 		Shutdown: among(t, 0, 0, BrutalKill, After(time.Second), After(3*time.Second), Infinity),
 	}
-	if parent.sup.AutoShutdown != AutoShutdownNever && n.child.Restart != Permanent {
-		n.child.Significant = t.chance(60)
+	if parent.sup.AutoShutdown != AutoShutdownNever {
+		n.child.Restart = among(t, Permanent, Transient, Transient, Temporary)
+		n.child.Significant = n.child.Restart != Permanent && t.chance(70)
 	}
 	return n
 }

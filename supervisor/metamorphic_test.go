@@ -155,13 +155,18 @@ func (s *telling) plainly() {
 	}
 	sup := among(t, c.sups...)
 	s.tellAll(t.commotion(sup, s.naive.childrenOf(sup)))
-	for t.chance(30) {
+	for t.chance(40) {
 		// What is under way there goes on meanwhile.
 		s.tellOne(op{kind: opAdvance, d: among(t, 100*time.Millisecond, 260*time.Millisecond, time.Second)})
 		if s.naive.alive[sup] == nil {
 			return
 		}
-		s.tellAll(t.commotion(sup, s.naive.childrenOf(sup)))
+		living := s.naive.childrenOf(sup)
+		if child := among(t, append(living, "")...); child != "" && s.naive.alive[child].sup == nil && t.chance(50) {
+			s.tellOne(op{kind: opDie, target: child, reason: t.reason()})
+		} else {
+			s.tellAll(t.commotion(sup, living))
+		}
 	}
 	for s.rest() && s.naive.alive[sup] != nil && t.chance(50) {
 		s.tellOne(t.question(sup))
