@@ -127,7 +127,9 @@ func TestReference_s0d(t *testing.T) {
 
 func TestReference_s0e(t *testing.T) {
 	onStage(t, nil, func(s *stage) {
-		s.nodes["n1"].on(mcbp.OpHello, without(mcbp.FeatureSnappy))
+		for _, n := range s.nodes {
+			n.on(mcbp.OpHello, without(mcbp.FeatureSnappy))
+		}
 		s.up(0)
 		s.quiet()
 	})

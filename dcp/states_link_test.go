@@ -31,6 +31,7 @@ func TestState_2_5_start(t *testing.T) {
 		for _, id := range []string{"producer connection", "consumer connection"} {
 			assert.True(t, s.process(id).Alive(), id)
 		}
+		s.quiet()
 		assert.Equal(t, "connecting", s.status().State)
 		var unconnected *NotConnectedError
 		require.ErrorAs(t, next(s, done), &unconnected)
