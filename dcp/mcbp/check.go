@@ -7,19 +7,22 @@ func CheckLayout(f Frame) (known bool, err error) {
 	switch f.Magic() {
 	case MagicServerRequest, MagicServerResponse, MagicFramingResponse:
 		return false, nil
-	case MagicResponse:
-		if f.Opcode() >= OpDCPOpen && f.Opcode() <= OpDCPCacheTransferEnd {
-			return checkDCPAnswer(f)
-		}
-		return answerRules.check(f)
 	}
-	if f.Opcode() >= OpDCPOpen && f.Opcode() <= OpDCPCacheTransferEnd {
-		return checkDCPRequest(f)
+	op, answer := f.Opcode(), f.IsResponse()
+	typed := op >= OpDCPOpen && op <= OpDCPCacheTransferEnd || op == OpGetFailoverLog
+	switch {
+	case typed && answer:
+		return checkTypedAnswer(f)
+	case typed:
+		return checkTypedRequest(f)
+	case answer:
+		return answerRules.check(f)
 	}
 	return commandRules.check(f)
 }
 
-func checkDCPRequest(f Frame) (known bool, err error) {
+// checkTypedRequest and checkTypedAnswer ask the decoders.
+func checkTypedRequest(f Frame) (known bool, err error) {
 	switch f.Opcode() {
 	case OpDCPOpen:
 		_, err = ParseOpen(f)
@@ -29,7 +32,7 @@ func checkDCPRequest(f Frame) (known bool, err error) {
 		_, err = ParseCloseStream(f)
 	case OpDCPStreamReq:
 		_, err = ParseStreamRequest(f)
-	case OpDCPGetFailoverLog:
+	case OpDCPGetFailoverLog, OpGetFailoverLog:
 		_, err = ParseFailoverLogRequest(f)
 	case OpDCPStreamEnd:
 		_, err = ParseStreamEnd(f)
@@ -67,13 +70,13 @@ func checkDCPRequest(f Frame) (known bool, err error) {
 	return true, err
 }
 
-func checkDCPAnswer(f Frame) (known bool, err error) {
+func checkTypedAnswer(f Frame) (known bool, err error) {
 	switch f.Opcode() {
 	case OpDCPAddStream:
 		_, err = ParseAddStreamAnswer(f)
 	case OpDCPStreamReq:
 		_, err = ParseStreamRequestAnswer(f)
-	case OpDCPGetFailoverLog:
+	case OpDCPGetFailoverLog, OpGetFailoverLog:
 		_, err = ParseFailoverLogAnswer(f)
 	case OpDCPFlush:
 		return false, nil

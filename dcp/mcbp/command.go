@@ -49,7 +49,6 @@ var commandRules = ruleBook(
 	&rule{shape{opcode: OpGetAllVBSeqnos, extras: []int{0, 4, 8}}, checkGetAllVBSeqnos},
 	&rule{shape{opcode: OpSetParam, extras: []int{4}, key: required, value: required}, nil},
 	&rule{shape{opcode: OpSelectBucket, scope: ofConnection, extras: noExtras, key: required}, nil},
-	&rule{shape{opcode: OpGetFailoverLog, extras: noExtras}, nil},
 	&rule{shape{opcode: OpEnableTraffic, scope: ofConnection, extras: noExtras}, nil},
 	&rule{shape{opcode: OpDisableTraffic, scope: ofConnection, extras: noExtras}, nil},
 	&rule{shape{
@@ -73,7 +72,6 @@ var answerRules = ruleBook(
 	answerRule(OpGetAllVBSeqnos, absent, valuesOf(vbSeqnoLen)),
 	answerRule(OpSetParam, absent, noValue),
 	answerRule(OpSelectBucket, absent, noValue),
-	answerRule(OpGetFailoverLog, absent, valuesOf(failoverEntryLen)),
 	answerRule(OpEnableTraffic, absent, noValue),
 	answerRule(OpDisableTraffic, absent, noValue),
 	answerRule(OpSetClusterConfig, absent, noValue),

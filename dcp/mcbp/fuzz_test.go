@@ -190,7 +190,7 @@ func FuzzConnectionMessages(f *testing.F) {
 	magics := []Magic{MagicRequest, MagicFramingRequest, MagicServerRequest}
 	opcodes := []Opcode{
 		OpDCPOpen, OpDCPAddStream, OpDCPCloseStream, OpDCPStreamReq, OpDCPGetFailoverLog, OpDCPNoop, OpDCPBufferAck, OpDCPControl,
-		OpDCPFlush,
+		OpDCPFlush, OpGetFailoverLog,
 	}
 	fuzzFamily(f, magics, opcodes, seedsOf(f, magics, opcodes))
 }

@@ -43,6 +43,10 @@ func allLayouts() map[string]Frame {
 		"failover log": FailoverLogAnswer{
 			Opcode: OpDCPGetFailoverLog, Opaque: x, Log: []FailoverEntry{{UUID: 1, Seqno: 2}},
 		}.Append(nil),
+		"plain get failover log": FailoverLogRequest{Opcode: OpGetFailoverLog, VBucket: 7, Opaque: x}.Append(nil),
+		"plain failover log": FailoverLogAnswer{
+			Opcode: OpGetFailoverLog, Opaque: x, Log: []FailoverEntry{{UUID: 1, Seqno: 2}},
+		}.Append(nil),
 		"system event": (&SystemEvent{
 			VBucket: 7, Opaque: x, BySeqno: 1, Event: EventCollectionBegin, Version: EventPackedV1, Key: []byte("name"),
 			Value: PackedEvent{Manifest: 1, Scope: 2, Collection: 3, MaxTTL: 4}.AppendPacked(nil, EventCollectionBegin, EventPackedV1),

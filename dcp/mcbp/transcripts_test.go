@@ -12,14 +12,32 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// recordedFrames reads the frames of every recorded conversation with a real engine, each line one frame:
-// milliseconds, sender and receiver, hex. Lines with "#" are comments.
+// recordedFrames are the frames of every recorded conversation with a real engine.
 func recordedFrames(t testing.TB) map[string][]Frame {
+	t.Helper()
+	frames := map[string][]Frame{}
+	for name, lines := range recordedLines(t) {
+		for _, l := range lines {
+			frames[name] = append(frames[name], l.frame)
+		}
+	}
+	return frames
+}
+
+// recordedLine is one frame and its way, such as "M>C".
+type recordedLine struct {
+	way   string
+	frame Frame
+}
+
+// recordedLines reads the recordings, each line one frame: milliseconds, sender and receiver, hex. Lines with "#" are
+// comments.
+func recordedLines(t testing.TB) map[string][]recordedLine {
 	t.Helper()
 	files, err := filepath.Glob("testdata/transcripts/*.txt")
 	require.NoError(t, err)
 	require.Len(t, files, 16)
-	frames := map[string][]Frame{}
+	recorded := map[string][]recordedLine{}
 	for _, name := range files {
 		file, err := os.Open(name)
 		require.NoError(t, err)
@@ -30,12 +48,12 @@ func recordedFrames(t testing.TB) map[string][]Frame {
 			}
 			raw, err := hex.DecodeString(fields[2])
 			require.NoError(t, err, name)
-			frames[filepath.Base(name)] = append(frames[filepath.Base(name)], raw)
+			recorded[filepath.Base(name)] = append(recorded[filepath.Base(name)], recordedLine{way: fields[1], frame: raw})
 		}
 		require.NoError(t, file.Close())
-		require.NotEmpty(t, frames[filepath.Base(name)], name)
+		require.NotEmpty(t, recorded[filepath.Base(name)], name)
 	}
-	return frames
+	return recorded
 }
 
 // packetOf takes a frame apart with its accessors.
@@ -93,4 +111,26 @@ func TestEveryRecordedFrameHasALayout(t *testing.T) {
 			assert.True(t, known, "%s frame %d: %v", name, i, f)
 		}
 	}
+}
+
+// A real consumer acknowledges what we count, to the byte: a producer that counted otherwise would stop for ever one day
+// (history 35). The recording has an acknowledgement after five seconds of silence, so everything is in it.
+func TestHistory35RealConsumersCountAsWeDo(t *testing.T) {
+	acks := 0
+	for name, lines := range recordedLines(t) {
+		var outstanding uint32
+		for _, l := range lines {
+			switch op := l.frame.Opcode(); {
+			case l.way == "M>C" && op >= OpDCPStreamReq && op <= OpDCPCacheTransferEnd: // not what the manager says itself
+				outstanding += FlowControlCost(l.frame)
+			case l.way == "C>M" && op == OpDCPBufferAck:
+				ack, err := ParseBufferAck(l.frame)
+				require.NoError(t, err)
+				assert.Equal(t, outstanding, ack.Bytes, name)
+				outstanding = 0
+				acks++
+			}
+		}
+	}
+	assert.Equal(t, 1, acks)
 }
