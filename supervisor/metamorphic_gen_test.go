@@ -318,11 +318,14 @@ func (t *teller) addition(sup, id string) (ops []op) {
 	}
 	parent := t.nodes[path]
 	n := t.rules(parent, id)
-	if known := t.nodes[n.path]; known != nil {
+	known := t.nodes[n.path]
+	switch {
+	case parent.dynamic(): // it is refused
+	case known != nil:
 		// The rules may be others, but under one path there is always the same sort of process.
 		n.sup, n.children, n.child.Type = known.sup, known.children, known.child.Type
 		n.child.Shutdown, n.named = known.child.Shutdown, known.named
-	} else {
+	default:
 		n = t.child(parent, id, strings.Count(path, "/")+2, &ops)
 	}
 	return append(ops, t.call(op{kind: opStart, target: sup, node: n}))
