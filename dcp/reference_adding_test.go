@@ -175,6 +175,7 @@ func TestReference_b6(t *testing.T) {
 	assert.Equal(t, []streamChange{{1, opAdd}}, d.sent[1].changes)
 }
 
+// Differs: the error is one for all links and names what failed on which.
 func TestReference_m1(t *testing.T) {
 	d := newDesk(t)
 	id := d.apply(1, "", map[uint16]string{0: "n1", 1: "n1", 2: "n1", 3: "n1"})
@@ -307,7 +308,7 @@ func TestReference_j1_j2(t *testing.T) {
 	}
 }
 
-// The error that a caller sees keeps every layer of the story.
+// Differs: there is one shape of the error, and it keeps every layer of the story.
 func TestReference_0_reason(t *testing.T) {
 	cause := &UnexpectedStreamEnd{VB: 0, AddOpaque: mcbp.Opaque{0xff, 0, 1, 0xff}, StreamOpaque: streamOpaque(1), Reason: mcbp.EndStateChanged}
 	for _, inFlight := range []int{1, 3} {

@@ -14,10 +14,10 @@ import (
 
 // Handshakes: the rows s of the recording. What kv/ does with each step is tested there; here is what it means for a link.
 //
-// All of them differ in the same way: a connection process is there before its socket, so a handshake that fails is no
-// death of anybody. It is tried again, and a call that waits for the link is told why there is none.
+// Nearly all differ in the same way: a connection process is there before its socket, so a handshake that fails is no death
+// of anybody. It is tried again, and a call that waits for the link is told why there is none.
 
-// Differs also in that both ends connect at once, and by the agent's name.
+// Differs in that both ends connect at once, and in the agent's name.
 func TestReference_s0(t *testing.T) {
 	onStage(t, nil, func(s *stage) {
 		s.up(0)
@@ -92,14 +92,17 @@ func causedBy(t *testing.T, target error) func(error) {
 	return func(err error) { require.ErrorIs(t, err, target) }
 }
 
+// Differs: nobody dies of it.
 func TestReference_s0a(t *testing.T) {
 	handshakeFails(t, "n1", mcbp.OpSASLAuth, refuse(mcbp.StatusAuthError), kv.StepSASL, causedBy(t, mcbp.StatusAuthError))
 }
 
+// Differs: nobody dies of it.
 func TestReference_s0b(t *testing.T) {
 	handshakeFails(t, "n1", mcbp.OpSelectBucket, refuse(mcbp.StatusKeyNotFound), kv.StepSelectBucket, causedBy(t, mcbp.StatusKeyNotFound))
 }
 
+// Differs: nobody dies of it.
 func TestReference_s0c(t *testing.T) {
 	handshakeFails(t, "n1", mcbp.OpDCPOpen, refuse(mcbp.StatusKeyExists), kv.StepDCPOpen, causedBy(t, mcbp.StatusKeyExists))
 }
@@ -117,6 +120,7 @@ func without(refused mcbp.Feature) reply {
 	}
 }
 
+// Differs: nobody dies of it.
 func TestReference_s0d(t *testing.T) {
 	handshakeFails(t, "n1", mcbp.OpHello, without(mcbp.FeatureXattr), kv.StepHello, func(err error) {
 		var missing *kv.FeatureError
@@ -135,24 +139,27 @@ func TestReference_s0e(t *testing.T) {
 	})
 }
 
-// Differs also in that the cause is the status, not a list of features.
+// Differs: nobody dies of it; and the cause is the status, not a list of features.
 func TestReference_s0f(t *testing.T) {
 	handshakeFails(t, "n1", mcbp.OpHello, refuse(mcbp.StatusUnknownCommand), kv.StepHello, causedBy(t, mcbp.StatusUnknownCommand))
 }
 
+// Differs: nobody dies of it.
 func TestReference_s0g(t *testing.T) {
 	handshakeFails(t, "n1", mcbp.OpSASLAuth, hangUp, kv.StepSASL, causedBy(t, io.EOF))
 }
 
+// Differs: nobody dies of it.
 func TestReference_s0h(t *testing.T) {
 	handshakeFails(t, "n0", mcbp.OpDCPOpen, refuse(mcbp.StatusKeyExists), kv.StepDCPOpen, causedBy(t, mcbp.StatusKeyExists))
 }
 
+// Differs: nobody dies of it.
 func TestReference_s0i(t *testing.T) {
 	handshakeFails(t, "n0", mcbp.OpSASLAuth, hangUp, kv.StepSASL, causedBy(t, io.EOF))
 }
 
-// A producer that never answers costs one attempt at a time. What the consumer says meanwhile waits in its socket.
+// Differs: a producer that never answers costs one attempt at a time. What the consumer says meanwhile waits in its socket.
 func TestReference_s0j(t *testing.T) {
 	onStage(t, nil, func(s *stage) {
 		n := s.nodes["n0"]

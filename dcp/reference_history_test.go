@@ -20,7 +20,7 @@ import (
 	"github.com/shearpin/shearpin/dcp/relay"
 )
 
-// Bugs that systems of this kind had, by their number in history.md. docs/dcp.md lists where the others are tested.
+// Bugs that systems of this kind had, by their number in a list of them. docs/dcp.md says where the others are tested.
 
 // fateOfEnd is what a STREAM_END does.
 type fateOfEnd uint8

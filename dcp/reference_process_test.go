@@ -101,6 +101,7 @@ func TestReference_h1_h1b(t *testing.T) {
 	})
 }
 
+// Differs: the caller is told the true cause, not that the other proxy was killed.
 func TestReference_h2_h2b(t *testing.T) {
 	onStage(t, nil, func(s *stage) {
 		broken(s, RoleProducer, func() <-chan error { return s.apply(0, 1) }, func() { _ = s.p.raw.Close() })
@@ -257,7 +258,7 @@ func TestReference_k7(t *testing.T) {
 	})
 }
 
-// Only these are not relayed.
+// Answers to our own requests are not relayed; all else is.
 func TestReference_k_only(t *testing.T) {
 	onStage(t, nil, func(s *stage) {
 		s.up(0)
@@ -379,7 +380,7 @@ func TestReference_g6(t *testing.T) {
 	})
 }
 
-// Everything is down after a stop, and says so.
+// Differs: after a crash there is always somebody to call (h9). After a stop everything is down, and says so.
 func TestReference_0_after(t *testing.T) {
 	onStage(t, nil, func(s *stage) {
 		s.up(0)

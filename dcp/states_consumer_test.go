@@ -11,7 +11,7 @@ import (
 	"github.com/shearpin/shearpin/dcp/relay"
 )
 
-// The reference's consumer proxy, rebalance.md §2.6: its calls, the frames it tracks, what its producer proxy casts to it, and
+// The reference's consumer proxy (2.6 of its state tables): its calls, the frames it tracks, what its producer proxy casts to it, and
 // when a call is complete.
 
 // Differs: a stream that is being closed is not in the set.

@@ -16,8 +16,8 @@ import (
 	"github.com/shearpin/shearpin/dcp/relay"
 )
 
-// The reference's proxies and replicator, rebalance.md §2.5, §2.7 and §2.8: what is common to both proxies, the producer's own,
-// and who looks after the two.
+// The reference's proxies and replicator (2.5, 2.7 and 2.8 of its state tables): what is common to both proxies, the producer's
+// own, and who looks after the two.
 
 // Differs: the process is there before its socket, for the consumer too.
 func TestState_2_5_start(t *testing.T) {

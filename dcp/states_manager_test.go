@@ -12,7 +12,7 @@ import (
 	"github.com/shearpin/shearpin/dcp/mcbp"
 )
 
-// Managing the replicators of a node, nuking, and what is heard of whom: rebalance.md §2.9, §2.10 and §2.12.
+// Managing the replicators of a node, and nuking: 2.9 and 2.10 of the reference's state tables.
 
 // Differs: each link is looked after for itself, also when a sibling of the same pair of nodes lives.
 func TestState_2_9_manage(t *testing.T) {

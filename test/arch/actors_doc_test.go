@@ -138,17 +138,15 @@ func reasonsFor(doc, suite string) map[string]bool {
 
 // A test that the document names is there.
 func TestActorsDocNamesTestsThatExist(t *testing.T) {
-	tests := map[string]bool{}
-	for _, s := range house(t) {
-		for _, decl := range s.ast.Decls {
-			if f, ok := decl.(*ast.FuncDecl); ok && s.test {
-				tests[f.Name.Name] = true
-			}
-		}
-	}
-	named := regexp.MustCompile("`(Test[A-Z][A-Za-z0-9_]*[A-Za-z0-9])`").FindAllStringSubmatch(readDoc(t, actorsDoc), -1)
+	namesTestsThatExist(t, actorsDoc, readDoc(t, actorsDoc))
+}
+
+func namesTestsThatExist(t *testing.T, name, doc string) {
+	t.Helper()
+	tests := testFunctions(t, ".")
+	named := regexp.MustCompile("`(Test[A-Z][A-Za-z0-9_]*[A-Za-z0-9])`").FindAllStringSubmatch(doc, -1)
 	require.NotEmpty(t, named)
 	for _, m := range named {
-		assert.Truef(t, tests[m[1]], "%s names %s", actorsDoc, m[1])
+		assert.NotNilf(t, tests[m[1]], "%s names %s", name, m[1])
 	}
 }
