@@ -30,7 +30,6 @@ type realWorld struct {
 	byLabel map[string]*realProc
 	byPID   map[*actors.PID]*realProc
 	answers []callResult
-	late    int // events that a supervisor published after its death
 }
 
 // callResult is what a call came back with.
@@ -188,13 +187,10 @@ func (w *realWorld) proc(n *node, parent *realProc) (*realProc, actors.Process, 
 	spec := n.supSpec(w.start)
 	spec.Events = actors.NewBus[Event]()
 	spec.Events.Forward(w.tap, func(e Event) any {
-		if p.pid.Alive() {
-			w.linef("%s", eventText(p.label, e, w.name(e.PID)))
-		} else {
-			w.mu.Lock()
-			w.late++
-			w.mu.Unlock()
+		if !p.pid.Alive() {
+			w.linef("broken: %s is dead", p.label)
 		}
+		w.linef("%s", eventText(p.label, e, w.name(e.PID)))
 		return nil
 	})
 	impl := NewFunc(func(*actors.Context) (Spec, error) { return spec, outcome(b) })
