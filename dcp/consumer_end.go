@@ -1,7 +1,6 @@
 package dcp
 
 import (
-	"encoding/binary"
 	"slices"
 	"time"
 
@@ -15,11 +14,12 @@ import (
 // answers, exactly when a takeover adds the vbucket again. An end with an opaque never seen, for a vbucket being added,
 // means that the ends are out of step.
 func (m *consumerMachine) streamEnd(f mcbp.Frame, now time.Time) {
-	if len(f.Extras()) != 4 {
-		m.crash(malformed(RoleProducer, f, "STREAM_END needs 4 bytes of extras"))
+	end, err := mcbp.ParseStreamEnd(f)
+	if err != nil {
+		m.crash(malformed(RoleProducer, f, err))
 		return
 	}
-	reason := mcbp.EndReason(binary.BigEndian.Uint32(f.Extras()))
+	reason := end.Reason
 	v, ok := m.vbs[f.VBucket()]
 	if !ok {
 		m.counts.UnknownEnds++

@@ -1,6 +1,8 @@
 package dcp
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/shearpin/shearpin/dcp/mcbp"
@@ -182,11 +184,12 @@ func (m *consumerMachine) stateRequest(f mcbp.Frame, now time.Time) {
 	if !ok || v.op == nil || v.op.kind != opTakeover || !v.known || v.opaque != f.Opaque() {
 		return
 	}
-	if len(f.Extras()) != 1 {
-		m.crash(malformed(RoleProducer, f, "SET_VBUCKET_STATE needs 1 byte of extras"))
+	request, err := mcbp.ParseSetVBucketState(f)
+	if err != nil {
+		m.crash(malformed(RoleProducer, f, err))
 		return
 	}
-	v.op.requested = mcbp.VBucketState(f.Extras()[0])
+	v.op.requested = request.State
 	v.op.moved = now
 }
 
@@ -210,8 +213,13 @@ func (m *consumerMachine) stateAnswer(f mcbp.Frame, now time.Time) {
 	}
 }
 
-func malformed(role string, f mcbp.Frame, why string) error {
-	e := &MalformedFrame{Role: role, Why: why}
+// malformed is the crash because of a frame whose decoder refuses it.
+func malformed(role string, f mcbp.Frame, refusal error) error {
+	e := &MalformedFrame{Role: role, Why: refusal.Error()}
+	var layout *mcbp.LayoutError
+	if errors.As(refusal, &layout) {
+		e.Why = fmt.Sprintf("%v: %s", f.Opcode(), layout.Why)
+	}
 	copy(e.Header[:], f)
 	return e
 }
