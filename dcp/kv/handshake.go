@@ -209,7 +209,11 @@ func (h *handshake) roundTrip(p *mcbp.Packet) (mcbp.Frame, error) {
 	return f, nil
 }
 
-// readFrame reads exactly one frame into new memory.
+// firstRead is how much of a frame, in bytes, is read into memory that its header alone has asked for.
+const firstRead = 64 << 10
+
+// readFrame reads exactly one frame into new memory, which doubles with what has been read: a peer that only promises a long
+// body gets little of it.
 func readFrame(r io.Reader, maxBody uint32) (mcbp.Frame, error) {
 	header := make([]byte, mcbp.HeaderLen)
 	if _, err := io.ReadFull(r, header); err != nil {
@@ -219,15 +223,20 @@ func readFrame(r io.Reader, maxBody uint32) (mcbp.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := make(mcbp.Frame, n)
-	copy(f, header)
-	if _, err := io.ReadFull(r, f[mcbp.HeaderLen:]); err != nil {
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
+	f := make(mcbp.Frame, min(n, firstRead))
+	for have := copy(f, header); ; {
+		if _, err := io.ReadFull(r, f[have:]); err != nil {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return nil, err
 		}
-		return nil, err
+		have = len(f)
+		if have == n {
+			return f, nil
+		}
+		f = append(f, make([]byte, min(n-have, have))...)
 	}
-	return f, nil
 }
 
 // closeNow closes conn without waiting for a peer that does not read: under TLS the plain connection goes first.
