@@ -269,7 +269,10 @@ func (m *managerMachine) tick(now time.Time) {
 	if m.stop.asked {
 		return
 	}
-	reasons := m.reasons()
+	reasons := m.known
+	if reasons == nil {
+		reasons = m.reasons()
+	}
 	for _, key := range m.sortedLinks() {
 		l := m.links[key]
 		if l.phase == linkUp && now.Sub(l.upSince) >= settledAfter {
@@ -294,6 +297,7 @@ func (m *managerMachine) tick(now time.Time) {
 	m.reconcile(now)
 	m.rebuildOutdated()
 	m.expirePrepares(now)
+	m.known, m.unchanged = reasons, len(m.out) == 0 && len(m.batches) == 0
 }
 
 // reasons are the links that have a stream, a wanted stream, work, or a takeover to fence.

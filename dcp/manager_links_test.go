@@ -241,11 +241,13 @@ func TestNameInUse(t *testing.T) {
 	require.Len(t, d.news, 1)
 	require.ErrorAs(t, d.news[0].(LinkGaveUp).Reason, &used)
 
+	d.m.limits.Join = time.Hour // for a call of a link that only gave up
+	require.ErrorAs(t, d.answer(d.apply(1, "move", map[uint16]string{6: "n1"})), &used, "callers are told at once")
 	d.m.linkStopped(n1, nil, d.now)
 	d.perform()
 	assert.Equal(t, "down", d.link(t).State)
 	assert.Equal(t, d.now.Add(firstInUseRetry), d.link(t).RetryAt)
-	require.ErrorAs(t, d.answer(d.apply(1, "move", map[uint16]string{6: "n1"})), &used, "callers are told at once")
+	require.ErrorAs(t, d.answer(d.apply(1, "move", map[uint16]string{6: "n1"})), &used)
 	d.pass(firstInUseRetry - 1)
 	assert.Empty(t, d.started)
 	d.pass(1)

@@ -25,6 +25,9 @@ type managerMachine struct {
 
 	epoch    uint64
 	replicas map[uint16]*replica
+	// lost are those of them whose stream may be opened without anybody asking again: it went without its owner's doing, or
+	// was wanted and never opened. One that was closed on request, and then not opened elsewhere, is not lost.
+	lost     map[uint16]*replica
 	links    map[linkKey]*linkState
 	calls    map[callID]*applyCall
 	prepares []prepare
@@ -42,7 +45,11 @@ type managerMachine struct {
 	// rebuilding is the link whose connections are being opened anew because they are outdated.
 	rebuilding *linkKey
 	stop       managerStop
-	out        []managerEffect
+	// known are the links that have a reason to be there, if nothing has happened since that was found out; unchanged
+	// says that the event under way has not made anything happen.
+	known     map[linkKey]bool
+	unchanged bool
+	out       []managerEffect
 }
 
 // linkKey names a link of this manager.
@@ -61,9 +68,6 @@ type replica struct {
 	on    linkKey
 	has   bool
 	since time.Time
-	// lost says that the stream went without its owner's doing, or was wanted and never opened: it may be opened without
-	// anybody asking again. One that was closed on request, and then not opened elsewhere, is not lost.
-	lost bool
 	// work is under way; next follows it.
 	work, next *work
 	// failures and notBefore keep a vbucket apart whose stream has crashed its connection or could not be added again.
@@ -174,6 +178,7 @@ func newManagerMachine(bucket, consumer string, conns int, limits Limits) *manag
 	return &managerMachine{
 		bucket: bucket, consumer: consumer, conns: max(conns, 1), limits: limits.withDefaults(),
 		replicas: map[uint16]*replica{},
+		lost:     map[uint16]*replica{},
 		links:    map[linkKey]*linkState{},
 		calls:    map[callID]*applyCall{},
 		fences:   map[callID]struct{}{},
@@ -187,6 +192,10 @@ func (m *managerMachine) emit(e managerEffect) { m.out = append(m.out, e) }
 
 // take sends what was collected and hands over the effects of the last event.
 func (m *managerMachine) take() []managerEffect {
+	if !m.unchanged {
+		m.known = nil
+	}
+	m.unchanged = false
 	m.flush()
 	out := m.out
 	m.out = nil

@@ -174,6 +174,13 @@ func (s *site) check() {
 		backlog[b.key] += len(b.changes)
 	}
 	reasons := s.m.reasons()
+	if s.m.known != nil {
+		require.Equal(s.t, reasons, s.m.known)
+	}
+	for vb, r := range s.m.lost {
+		require.Same(s.t, s.m.replicas[vb], r)
+		require.False(s.t, r.has)
+	}
 	for key, l := range s.m.links {
 		there := s.links[key]
 		require.Equal(s.t, l.phase == linkDown, there == nil, "link %v is %v", key, l.phase)
@@ -491,7 +498,7 @@ func (s *site) end() {
 	}
 	s.settle()
 	for vb, r := range s.m.replicas {
-		require.False(s.t, r.desired != "" && r.lost, "the stream of vb %d is not back", vb)
+		require.False(s.t, r.desired != "" && s.m.lost[vb] != nil, "the stream of vb %d is not back", vb)
 	}
 	s.ids++
 	s.waiting[s.ids] = true

@@ -36,7 +36,8 @@ func (m *managerMachine) lose(r *replica, now time.Time) {
 	if now.Sub(r.since) >= settledAfter {
 		r.failures, r.notBefore = 0, time.Time{}
 	}
-	r.has, r.lost = false, true
+	r.has = false
+	m.setLost(r, true)
 	if r.owner != "" {
 		m.emit(publishManager{StreamLost{Link: m.linkOf(r.on), VB: r.vb, Owner: r.owner, Epoch: r.epoch, At: now}})
 	}
@@ -94,7 +95,7 @@ func (m *managerMachine) reconcile(now time.Time) {
 		return
 	}
 	var due []*replica
-	for _, r := range m.replicas {
+	for _, r := range m.lost {
 		if m.missing(r) && !now.Before(r.notBefore) {
 			due = append(due, r)
 		}
@@ -130,7 +131,15 @@ func (m *managerMachine) linkFor(key linkKey) *linkState {
 
 // missing reports whether a stream is wanted, lost, nobody's task, and not being worked on.
 func (m *managerMachine) missing(r *replica) bool {
-	return r.desired != "" && !r.has && r.lost && r.work == nil && r.next == nil && r.owner == "" && !r.barred
+	return m.lost[r.vb] != nil && r.desired != "" && !r.has && r.work == nil && r.next == nil && r.owner == "" && !r.barred
+}
+
+func (m *managerMachine) setLost(r *replica, lost bool) {
+	if lost {
+		m.lost[r.vb] = r
+	} else {
+		delete(m.lost, r.vb)
+	}
 }
 
 // existsAlready reports whether an engine refused an add because it has a stream of the vbucket.

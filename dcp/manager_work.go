@@ -44,7 +44,8 @@ func (m *managerMachine) want(id callID, epoch uint64, wanted map[uint16]string,
 		r := m.replica(vb)
 		r.owner, r.epoch = "", epoch
 		if r.work == nil && r.next == nil && !r.has {
-			r.desired, r.lost = wanted[vb], wanted[vb] != ""
+			r.desired = wanted[vb]
+			m.setLost(r, true)
 			m.dropIfIdle(r)
 		}
 		if m.missing(r) {
@@ -206,12 +207,15 @@ func (m *managerMachine) moved(w *work, key linkKey, err error, now time.Time) {
 	case err != nil:
 		// A stream that was there went with its connection, or had ended unseen. One that a takeover has closed is not
 		// wanted any more.
-		r.lost = r.lost || r.has
+		if r.has {
+			m.setLost(r, true)
+		}
 		r.has = false
 		m.finish(w, err, now)
 	case w.closing:
 		// On request, so it is not to come back by itself.
-		w.closing, r.has, r.lost = false, false, false
+		w.closing, r.has = false, false
+		m.setLost(r, false)
 		if w.epoch < m.epoch {
 			// Overtaken between the close and what was to follow it.
 			m.finish(w, ErrSuperseded, now)
@@ -219,13 +223,15 @@ func (m *managerMachine) moved(w *work, key linkKey, err error, now time.Time) {
 		}
 		m.step(w, now)
 	case w.kind == workTakeover:
-		r.has, r.lost = false, false
+		r.has = false
+		m.setLost(r, false)
 		m.finish(w, nil, now)
 	default:
 		if !r.has {
 			r.since = now
 		}
-		r.has, r.on, r.lost, r.exists = true, key, false, time.Time{}
+		r.has, r.on, r.exists = true, key, time.Time{}
+		m.setLost(r, false)
 		m.finish(w, nil, now)
 	}
 }
@@ -294,5 +300,6 @@ func (m *managerMachine) answer(call *applyCall) {
 func (m *managerMachine) dropIfIdle(r *replica) {
 	if r.desired == "" && !r.has && r.work == nil && r.next == nil {
 		delete(m.replicas, r.vb)
+		delete(m.lost, r.vb)
 	}
 }
