@@ -179,17 +179,19 @@ func TestASuspectsPauseGrowsFromASecondToFiveMinutes(t *testing.T) {
 			d.now = d.now.Add(settledAfter)
 		}
 	})
-	t.Run("not when it is asked for again meanwhile", func(t *testing.T) {
+	t.Run("also if it is asked for again meanwhile", func(t *testing.T) {
 		d := newDesk(t)
 		d.live("n1", 5)
 		d.crash(1, &UnexpectedStreamEnd{VB: 5}, 5)
 		d.pass(firstReplicaRetry)
 		d.up("n1", 2)
 		d.linkAnswer(nil, nil)
+		d.now = d.now.Add(settledAfter - 1)
 		d.apply(1, "", map[uint16]string{5: "n1"})
 		d.linkAnswer(nil, nil)
+		d.now = d.now.Add(1)
 		d.crash(2, &UnexpectedStreamEnd{VB: 5}, 5)
-		assert.Equal(t, d.now.Add(2*firstReplicaRetry), d.m.status().KeptApart[5])
+		assert.Equal(t, d.now.Add(firstReplicaRetry), d.m.status().KeptApart[5])
 	})
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/shearpin/shearpin/dcp"
 	"github.com/shearpin/shearpin/dcp/kv"
 	"github.com/shearpin/shearpin/dcp/kvnode"
+	"github.com/shearpin/shearpin/dcp/kvnode/fault"
 	"github.com/shearpin/shearpin/dcp/mcbp"
 )
 
@@ -271,6 +272,24 @@ func TestSeveralConnections(t *testing.T) {
 	for _, vb := range all() {
 		p.requireReplicated(vb)
 	}
+}
+
+// Design §5.1: the vbucket that a crash names comes back last, alone, after its pause.
+func TestASuspectIsKeptApart(t *testing.T) {
+	p := newPair(t, fault.EarlyStreamEnd, dcp.Limits{})
+	require.NoError(t, p.apply(0, 1, 2))
+	p.plan.Arm()
+	require.NoError(t, p.manager.Want(p.ctx, 1, map[uint16]string{7: producer}))
+	p.record()
+	p.eventually("the healthy ones are back, the suspect is not", func() bool {
+		status := p.status()
+		return assert.ObjectsAreEqual([]uint16{0, 1, 2}, p.streams()) && status.KeptApart[7].After(time.Now())
+	})
+	p.eventually("it follows", func() bool { return assert.ObjectsAreEqual([]uint16{0, 1, 2, 7}, p.streams()) })
+	assert.Equal(t, 2, p.incarnation())
+	assert.Empty(t, p.status().KeptApart)
+	require.Len(t, p.crashes(), 1)
+	assert.Equal(t, []uint16{7}, p.crashes()[0].VBs)
 }
 
 // hold makes the engine have a stream of a vbucket on a connection that is not the manager's.
