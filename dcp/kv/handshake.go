@@ -235,7 +235,8 @@ func readFrame(r io.Reader, maxBody uint32) (mcbp.Frame, error) {
 		if have == n {
 			return f, nil
 		}
-		f = append(f, make([]byte, min(n-have, have))...)
+		more := min(n-have, have)
+		f = slices.Grow(f, more)[:have+more]
 	}
 }
 

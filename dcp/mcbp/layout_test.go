@@ -186,7 +186,7 @@ func TestLayoutsRefuseWrongContents(t *testing.T) {
 		"a record's header cut short": rebuilt(all["cache transfer"], func(p *Packet) { p.Value = p.Value[:39] }),
 		"a record's value cut short":  rebuilt(all["cache transfer"], func(p *Packet) { p.Value = p.Value[:43] }),
 		"a record of 4 GiB":           rebuilt(all["cache transfer"], func(p *Packet) { copy(p.Value[24:], "\xff\xff\xff\xff") }),
-		"a record with a short key":   rebuilt(all["cache transfer"], func(p *Packet) { p.Value[37] = 1 }),
+		"a record with a short key":   rebuilt(all["cache transfer"], func(p *Packet) { p.Value = (&CacheRecord{Key: []byte("k")}).Append(nil) }),
 		"a record of no datatype":     rebuilt(all["cache transfer"], func(p *Packet) { p.Value[38] = 8 }),
 	} {
 		_, ok, err := reencode(f)
