@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"fmt"
 
 	"github.com/shearpin/shearpin/dcp/mcbp"
 )
@@ -61,9 +60,7 @@ func (c *Client) SeqnoPersistence(ctx context.Context, vb uint16, seqno uint64) 
 }
 
 // FailoverEntry is one branch of a vbucket's history: from Seqno on it was written under UUID.
-type FailoverEntry struct {
-	UUID, Seqno uint64
-}
+type FailoverEntry = mcbp.FailoverEntry
 
 // FailoverLog is a vbucket's history, the newest entry first.
 func (c *Client) FailoverLog(ctx context.Context, vb uint16) ([]FailoverEntry, error) {
@@ -71,13 +68,9 @@ func (c *Client) FailoverLog(ctx context.Context, vb uint16) ([]FailoverEntry, e
 	if err != nil {
 		return nil, err
 	}
-	records, err := records(f, 16)
+	log, err := mcbp.ParseFailoverLog(f.Value())
 	if err != nil {
-		return nil, err
-	}
-	log := make([]FailoverEntry, 0, len(records)/16)
-	for ; len(records) > 0; records = records[16:] {
-		log = append(log, FailoverEntry{UUID: binary.BigEndian.Uint64(records), Seqno: binary.BigEndian.Uint64(records[8:])})
+		return nil, &ProtocolError{Answer: f.String(), Why: err.Error()}
 	}
 	return log, nil
 }
@@ -88,22 +81,13 @@ func (c *Client) AllVBSeqnos(ctx context.Context) (map[uint16]uint64, error) {
 	if err != nil {
 		return nil, err
 	}
-	records, err := records(f, 10)
+	list, err := mcbp.ParseVBSeqnos(f.Value())
 	if err != nil {
-		return nil, err
+		return nil, &ProtocolError{Answer: f.String(), Why: err.Error()}
 	}
-	seqnos := make(map[uint16]uint64, len(records)/10)
-	for ; len(records) > 0; records = records[10:] {
-		seqnos[binary.BigEndian.Uint16(records)] = binary.BigEndian.Uint64(records[2:])
+	seqnos := make(map[uint16]uint64, len(list))
+	for _, s := range list {
+		seqnos[s.VBucket] = s.Seqno
 	}
 	return seqnos, nil
-}
-
-// records is the value of an answer that is a list of records of one size.
-func records(f mcbp.Frame, size int) ([]byte, error) {
-	value := f.Value()
-	if len(value)%size != 0 {
-		return nil, &ProtocolError{Answer: f.String(), Why: fmt.Sprintf("value is no list of records of %d bytes", size)}
-	}
-	return value, nil
 }

@@ -57,7 +57,7 @@ func (v *vbucket) mayStream(flags uint32) bool {
 	case v.state == mcbp.VBucketActive:
 		return true
 	}
-	return v.state == mcbp.VBucketReplica && flags&(streamFlagActiveOnly|mcbp.StreamFlagTakeover) == 0
+	return v.state == mcbp.VBucketReplica && flags&(mcbp.StreamFlagActiveOnly|mcbp.StreamFlagTakeover) == 0
 }
 
 // purgeSeqno takes the consumer's purge seqno out of a STREAM_REQ's value. Filters that need more than the default

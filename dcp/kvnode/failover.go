@@ -53,11 +53,11 @@ type resumption struct {
 // are those of dcp-wire §10.2, in their order.
 func (r resumption) rollback() (seqno uint64, needed bool) {
 	start, snapStart, snapEnd := r.request.Start, r.request.SnapStart, r.request.SnapEnd
-	strict := r.request.Flags&streamFlagStrictUUID != 0
+	strict := r.request.Flags&mcbp.StreamFlagStrictVBUUID != 0
 	if start == 0 && (r.request.VBUUID == 0 || !strict) {
 		return 0, false
 	}
-	ignorePurged := r.request.Flags&streamFlagIgnorePurged != 0
+	ignorePurged := r.request.Flags&mcbp.StreamFlagIgnorePurged != 0
 	if start != 0 && start < r.purge && r.consumerPurge != r.purge && !ignorePurged {
 		return 0, true
 	}
@@ -80,12 +80,3 @@ func (r resumption) rollback() (seqno uint64, needed bool) {
 	}
 	return min(upper, snapStart), true
 }
-
-// Flags of a STREAM_REQ that only a producer looks at (dcp-wire §6.2).
-const (
-	streamFlagDiskOnly     uint32 = 0x002
-	streamFlagToLatest     uint32 = 0x004
-	streamFlagActiveOnly   uint32 = 0x010
-	streamFlagStrictUUID   uint32 = 0x020
-	streamFlagIgnorePurged uint32 = 0x080
-)

@@ -6,12 +6,10 @@ import (
 	"github.com/shearpin/shearpin/dcp/mcbp"
 )
 
-const openFlagNotifier uint32 = 0x002
-
 // openDCP answers OPEN: the connection becomes one end of a replication. Whoever had the name before is out by then.
 func (c *conn) openDCP(b *bucket, f mcbp.Frame) {
 	open, err := mcbp.ParseOpen(f)
-	if err != nil || c.end() != nil || open.Flags&openFlagNotifier != 0 ||
+	if err != nil || c.end() != nil || open.Flags&mcbp.OpenFlagNotifier != 0 ||
 		f.Datatype() != 0 && !c.features.has(mcbp.FeatureJSON) {
 		c.answer(f, mcbp.StatusInvalid)
 		return

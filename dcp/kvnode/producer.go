@@ -143,7 +143,7 @@ func (p *producer) openStream(r mcbp.StreamRequest) (*activeStream, mcbp.StreamR
 		answer.Status, answer.Rollback = mcbp.StatusRollback, seqno
 		return nil, answer
 	}
-	if r.Flags&(streamFlagDiskOnly|streamFlagToLatest) != 0 {
+	if r.Flags&(mcbp.StreamFlagDiskOnly|mcbp.StreamFlagToLatest) != 0 {
 		r.End = v.high
 	}
 	s := newActiveStream(p, v, r)
