@@ -36,6 +36,7 @@ func codecs() []codec {
 		sentinel("dcp_deadline", dcp.ErrDeadline),
 		sentinel("kv_closed", kv.ErrClosed),
 		sentinel("plain_refused", kv.ErrPlainRefused),
+		sentinel("server_unproven", kv.ErrServerUnproven),
 
 		plain[mcbp.Status]("status"),
 		plain[*dcp.UnexpectedStreamEnd]("unexpected_stream_end"),
@@ -70,6 +71,15 @@ func codecs() []codec {
 			func(f connectFields, cause error) error {
 				return &kv.ConnectError{Node: f.Node, Addr: f.Addr, Step: f.Step, Err: cause}
 			}),
+		plain[*kv.FeatureError]("features"),
+		plain[*kv.ProtocolError]("kv_protocol"),
+		plain[*kv.MechanismError]("mechanisms"), // its cause is one of its fields
+		layer("auth", func(e *kv.AuthError, f *authFields) { *f = authFields{e.User, e.Mechanism} },
+			func(f authFields, cause error) error {
+				return &kv.AuthError{User: f.User, Mechanism: f.Mechanism, Err: cause}
+			}),
+		layer("endpoint", func(e *kv.EndpointError, field *string) { *field = e.Field },
+			func(field string, cause error) error { return &kv.EndpointError{Field: field, Err: cause} }),
 		layer("shutdown_detail", func(*actors.ShutdownReason, *struct{}) {},
 			func(_ struct{}, cause error) error { return &actors.ShutdownReason{Detail: cause} }),
 		applyCodec(),
@@ -85,6 +95,10 @@ type (
 	nameFields    struct {
 		Name, Node string
 		Kicks      int
+	}
+	authFields    struct {
+		User      string
+		Mechanism kv.Mechanism
 	}
 )
 

@@ -111,7 +111,7 @@ func (c *Client) fail(cause error) {
 	c.err = &closedError{node: c.node, cause: cause}
 	c.calls = nil
 	close(c.done)
-	closeNow(c.conn)
+	Abort(c.conn)
 }
 
 // Do sends one request and returns its answer, whatever its status. The request's opaque is set by Do. It is for commands

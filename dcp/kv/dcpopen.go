@@ -88,6 +88,6 @@ func Nuke(ctx context.Context, ep Endpoint, bucket, name string) error {
 	if err != nil {
 		return err
 	}
-	closeNow(conn)
+	Abort(conn)
 	return nil
 }

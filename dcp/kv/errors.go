@@ -10,6 +10,8 @@ import (
 
 // The steps of connecting, as a [ConnectError] names them, in their order.
 const (
+	// StepConfig: the endpoint or the bucket's name is wrong; nothing was dialled.
+	StepConfig       = "config"
 	StepDial         = "dial"
 	StepTLS          = "tls"
 	StepSASL         = "sasl"
@@ -24,6 +26,9 @@ var (
 	// ErrPlainRefused says that the password was not sent because the connection is neither encrypted nor local, and
 	// Endpoint.AllowPlainAuth is not set.
 	ErrPlainRefused = errors.New("SASL PLAIN refused: the connection is neither encrypted nor local")
+	// ErrServerUnproven says that the node did not prove, as SCRAM has it, that it knows the password: it is not the node
+	// that it seems to be, or does not speak SCRAM.
+	ErrServerUnproven = errors.New("the node did not prove that it knows the password")
 	// ErrBacklog says that a call's answers came faster than they were taken, and were too many to keep.
 	ErrBacklog = errors.New("too many answers not yet taken")
 )
@@ -43,17 +48,78 @@ func (e *ConnectError) Error() string {
 // Unwrap gives the cause.
 func (e *ConnectError) Unwrap() error { return e.Err }
 
+// EndpointError is an [Endpoint] that cannot be used.
+type EndpointError struct {
+	// Field is the name of the field.
+	Field string
+	Err   error
+}
+
+func (e *EndpointError) Error() string { return fmt.Sprintf("Endpoint.%s: %v", e.Field, e.Err) }
+
+// Unwrap gives the cause.
+func (e *EndpointError) Unwrap() error { return e.Err }
+
+// TLSFileError is a file of a [TLSFiles] that cannot be used.
+type TLSFileError struct {
+	File string
+	Err  error
+}
+
+func (e *TLSFileError) Error() string { return fmt.Sprintf("TLS file %q: %v", e.File, e.Err) }
+
+// Unwrap gives the cause.
+func (e *TLSFileError) Unwrap() error { return e.Err }
+
+// MechanismError is a node that lists no SASL mechanism that may be used.
+type MechanismError struct {
+	// Allowed are the mechanisms that may be used on this connection.
+	Allowed []Mechanism
+	// Listed are those that the node lists, as far as we know them at all.
+	Listed []Mechanism
+	// PlainRefused says that all would have been well over an encrypted connection. errors.Is finds [ErrPlainRefused] then.
+	PlainRefused bool
+}
+
+func (e *MechanismError) Error() string {
+	text := fmt.Sprintf("no common SASL mechanism: allowed %v, listed %v", e.Allowed, e.Listed)
+	if e.PlainRefused {
+		text += ": " + ErrPlainRefused.Error()
+	}
+	return text
+}
+
+// Unwrap gives [ErrPlainRefused], or nil.
+func (e *MechanismError) Unwrap() error {
+	if e.PlainRefused {
+		return ErrPlainRefused
+	}
+	return nil
+}
+
+// AuthError is a login that failed.
+type AuthError struct {
+	User      string
+	Mechanism Mechanism
+	Err       error
+}
+
+func (e *AuthError) Error() string { return fmt.Sprintf("login of %q by %s: %v", e.User, e.Mechanism, e.Err) }
+
+// Unwrap gives the cause.
+func (e *AuthError) Unwrap() error { return e.Err }
+
 // FeatureError is a HELLO that refused features we cannot do without.
 type FeatureError struct {
 	Missing []mcbp.Feature
 }
 
 func (e *FeatureError) Error() string {
-	codes := make([]string, len(e.Missing))
+	names := make([]string, len(e.Missing))
 	for i, f := range e.Missing {
-		codes[i] = fmt.Sprintf("%#02x", uint16(f))
+		names[i] = f.String()
 	}
-	return "features refused: " + strings.Join(codes, " ")
+	return "features refused: " + strings.Join(names, ", ")
 }
 
 // ProtocolError is an answer that fits no request: the two ends no longer agree about what is going on.

@@ -2,7 +2,6 @@ package kv
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -18,6 +17,9 @@ import (
 // maxHandshakeBody is the longest body, in bytes, of an answer during the handshake. Those of the protocol have a few dozen.
 const maxHandshakeBody = 64 << 10
 
+// maxBucketName is the longest name, in bytes, that any engine takes.
+const maxBucketName = 100
+
 // handshake is a connection that is being set up. Steps run one after another; each has the whole step timeout, so that a
 // peer that accepts and stays silent, or trickles bytes, costs no more than one timeout for each step.
 type handshake struct {
@@ -30,16 +32,24 @@ type handshake struct {
 // SELECT_BUCKET (if bucket is not empty), HELLO. On an error nothing stays open.
 func connect(ctx context.Context, ep *Endpoint, bucket string, hello hello) (*handshake, error) {
 	h := &handshake{ep: ep}
-	steps := []struct {
+	type step struct {
 		name string
 		run  func(context.Context) error
-	}{
-		{StepDial, h.dial},
-		{StepTLS, h.encrypt},
-		{StepSASL, h.authenticate},
-		{StepSelectBucket, func(context.Context) error { return h.selectBucket(bucket) }},
-		{StepHello, func(context.Context) error { return h.hello(hello) }},
 	}
+	steps := []step{
+		{StepConfig, func(context.Context) error { return h.validate(bucket) }},
+		{StepDial, h.dial},
+	}
+	if ep.encrypted() {
+		steps = append(steps, step{StepTLS, h.encrypt})
+	}
+	if ep.Credentials.User != "" {
+		steps = append(steps, step{StepSASL, h.authenticate})
+	}
+	if bucket != "" {
+		steps = append(steps, step{StepSelectBucket, func(context.Context) error { return h.selectBucket(bucket) }})
+	}
+	steps = append(steps, step{StepHello, func(context.Context) error { return h.hello(hello) }})
 	for _, s := range steps {
 		if err := h.step(ctx, s.name, s.run); err != nil {
 			return nil, err
@@ -52,12 +62,12 @@ func connect(ctx context.Context, ep *Endpoint, bucket string, hello hello) (*ha
 func (h *handshake) step(ctx context.Context, name string, run func(context.Context) error) error {
 	within, cancel := context.WithTimeout(ctx, h.ep.stepTimeout())
 	defer cancel()
-	stop := func() bool { return true }
+	intact := func() bool { return within.Err() == nil }
 	if conn := h.conn; conn != nil {
-		stop = context.AfterFunc(within, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+		intact = context.AfterFunc(within, func() { interrupt(conn) })
 	}
 	err := run(within)
-	if !stop() && err == nil {
+	if !intact() && err == nil {
 		err = within.Err() // the connection may have been spoilt just after the step's last byte
 	}
 	if err == nil {
@@ -66,14 +76,33 @@ func (h *handshake) step(ctx context.Context, name string, run func(context.Cont
 	switch {
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case within.Err() != nil, errors.Is(err, os.ErrDeadlineExceeded):
 		err = context.DeadlineExceeded
+	case refusedTLS(err):
+		name = StepTLS
 	}
 	if h.conn != nil {
-		closeNow(h.conn)
+		Abort(h.conn)
 	}
 	return &ConnectError{Node: h.ep.Node, Addr: h.ep.Addr, Step: name, Err: err}
 }
+
+// interrupt ends whatever is being read or written. Connections through proxies may know no deadlines.
+func interrupt(conn net.Conn) {
+	if err := conn.SetDeadline(time.Unix(1, 0)); err != nil {
+		Abort(conn)
+	}
+}
+
+func (h *handshake) validate(bucket string) error {
+	if len(bucket) > maxBucketName {
+		return fmt.Errorf("bucket name of %d bytes, want at most %d", len(bucket), maxBucketName)
+	}
+	return h.ep.Validate()
+}
+
+// errNoConn is a dialer that gave neither a connection nor an error.
+var errNoConn = errors.New("Dial gave no connection")
 
 func (h *handshake) dial(ctx context.Context) (err error) {
 	dial := h.ep.Dial
@@ -81,64 +110,13 @@ func (h *handshake) dial(ctx context.Context) (err error) {
 		dial = new(net.Dialer).DialContext
 	}
 	h.conn, err = dial(ctx, "tcp", h.ep.Addr)
+	if err == nil && h.conn == nil {
+		return errNoConn
+	}
 	return err
-}
-
-func (h *handshake) encrypt(ctx context.Context) error {
-	if h.ep.TLS == nil {
-		return nil
-	}
-	config := h.ep.TLS
-	if config.ServerName == "" && !config.InsecureSkipVerify {
-		host, _, err := net.SplitHostPort(h.ep.Addr)
-		if err != nil {
-			return err
-		}
-		config = config.Clone()
-		config.ServerName = host
-	}
-	conn := tls.Client(h.conn, config)
-	if err := conn.HandshakeContext(ctx); err != nil {
-		return err
-	}
-	h.conn = conn
-	return nil
-}
-
-func (h *handshake) authenticate(context.Context) error {
-	if h.ep.Credentials.User == "" {
-		return nil
-	}
-	if !h.ep.AllowPlainAuth && !private(h.conn) {
-		return ErrPlainRefused
-	}
-	_, err := h.roundTrip(&mcbp.Packet{
-		Opcode: mcbp.OpSASLAuth,
-		Key:    []byte("PLAIN"),
-		Value:  []byte("\x00" + h.ep.Credentials.User + "\x00" + h.ep.Credentials.Password),
-	})
-	return err
-}
-
-// private reports whether nobody but the peer can read what is sent over conn: it is encrypted, or stays on this machine.
-func private(conn net.Conn) bool {
-	if _, ok := conn.(*tls.Conn); ok {
-		return true
-	}
-	switch addr := conn.RemoteAddr().(type) {
-	case *net.TCPAddr:
-		return addr.IP.IsLoopback()
-	case *net.UnixAddr:
-		return true
-	default:
-		return addr != nil && addr.Network() == "pipe"
-	}
 }
 
 func (h *handshake) selectBucket(bucket string) error {
-	if bucket == "" {
-		return nil
-	}
 	_, err := h.roundTrip(&mcbp.Packet{Opcode: mcbp.OpSelectBucket, Key: []byte(bucket)})
 	return err
 }
@@ -188,9 +166,22 @@ func contains(list []byte, f mcbp.Feature) bool {
 	return false
 }
 
-// roundTrip sends one request and reads its answer, and not one byte more: what follows belongs to whoever uses the
-// connection next. A status other than success is a *[StatusError] without the node's words, which might repeat ours.
+// roundTrip is an exchange whose only good answer is success. Another status is a *[StatusError] without the node's words,
+// which might repeat ours.
 func (h *handshake) roundTrip(p *mcbp.Packet) (mcbp.Frame, error) {
+	f, err := h.exchange(p)
+	if err != nil {
+		return nil, err
+	}
+	if f.Status() != mcbp.StatusSuccess {
+		return nil, &StatusError{Op: p.Opcode, Status: f.Status()}
+	}
+	return f, nil
+}
+
+// exchange sends one request and reads its answer, whatever its status, and not one byte more: what follows belongs to
+// whoever uses the connection next.
+func (h *handshake) exchange(p *mcbp.Packet) (mcbp.Frame, error) {
 	h.opaque++
 	p.Opaque = mcbp.OpaqueFromUint32(h.opaque)
 	if _, err := h.conn.Write(p.Frame()); err != nil {
@@ -200,11 +191,9 @@ func (h *handshake) roundTrip(p *mcbp.Packet) (mcbp.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !f.IsResponse() || f.Opcode() != p.Opcode || f.Opaque() != p.Opaque {
+	// The other magics of answers come only after features that are not asked for here.
+	if f.Magic() != mcbp.MagicResponse || f.Opcode() != p.Opcode || f.Opaque() != p.Opaque {
 		return nil, &ProtocolError{Answer: f.String(), Why: fmt.Sprintf("no answer to %v opaque=%v", p.Opcode, p.Opaque)}
-	}
-	if f.Status() != mcbp.StatusSuccess {
-		return nil, &StatusError{Op: p.Opcode, Status: f.Status()}
 	}
 	return f, nil
 }
@@ -238,12 +227,4 @@ func readFrame(r io.Reader, maxBody uint32) (mcbp.Frame, error) {
 		more := min(n-have, have)
 		f = slices.Grow(f, more)[:have+more]
 	}
-}
-
-// closeNow closes conn without waiting for a peer that does not read: under TLS the plain connection goes first.
-func closeNow(conn net.Conn) {
-	if t, ok := conn.(*tls.Conn); ok {
-		_ = t.NetConn().Close()
-	}
-	_ = conn.Close()
 }

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -86,6 +87,7 @@ func TestOpenDCPSaysWhatRealEnginesWereTold(t *testing.T) {
 			ep := s.endpoint()
 			_, secret, _ := bytes.Cut(r.requests[0].Value()[1:], []byte{0})
 			ep.Credentials = kv.Credentials{User: "@ns_server", Password: string(secret)}
+			ep.Mechanisms = []kv.Mechanism{kv.Plain}
 			conn, err := kv.OpenDCP(t.Context(), ep, open)
 			require.NoError(t, err)
 			require.NoError(t, conn.Close())
@@ -170,7 +172,9 @@ func TestAgentNameIsCutAt250Bytes(t *testing.T) {
 	conn, err := kv.OpenDCP(t.Context(), s.endpoint(), open)
 	require.NoError(t, err)
 	require.NoError(t, conn.Close())
-	assert.Len(t, s.seen()[2].Key(), len("shearpin:proxy-consumer/")+mcbp.MaxConnectionNameLen)
+	requests := s.seen()
+	hello := slices.IndexFunc(requests, func(f mcbp.Frame) bool { return f.Opcode() == mcbp.OpHello })
+	assert.Len(t, requests[hello].Key(), len("shearpin:proxy-consumer/")+mcbp.MaxConnectionNameLen)
 
 	open.Name = strings.Repeat("n", 300)
 	_, err = kv.OpenDCP(t.Context(), s.endpoint(), open)
@@ -329,6 +333,7 @@ func TestPasswordIsNotSentWhereOthersCanListen(t *testing.T) {
 	s := newServer(t)
 	s.wrap = func(near, far net.Conn) (net.Conn, net.Conn) { return farAway{near}, far }
 	ep := s.endpoint()
+	ep.Mechanisms = []kv.Mechanism{kv.Plain}
 	_, err := kv.Connect(t.Context(), ep, "orders")
 	assert.Equal(t, kv.StepSASL, step(t, err))
 	assert.ErrorIs(t, err, kv.ErrPlainRefused)
@@ -346,7 +351,8 @@ func TestPasswordIsNotSentWhereOthersCanListen(t *testing.T) {
 	require.NoError(t, c.Close())
 
 	s.wrap = func(near, far net.Conn) (net.Conn, net.Conn) { return loopback{near}, far }
-	c, err = kv.Connect(t.Context(), s.endpoint(), "orders")
+	ep.Credentials = s.endpoint().Credentials
+	c, err = kv.Connect(t.Context(), ep, "orders")
 	require.NoError(t, err)
 	require.NoError(t, c.Close())
 }

@@ -2,6 +2,7 @@ package kv
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -51,6 +52,9 @@ func NewSession(ep Endpoint, bucket string, log *slog.Logger) *Session {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
+
+// Format names the node and the bucket, for every verb: package fmt would otherwise look into the fields.
+func (s *Session) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "session with %v of %q", s.ep, s.bucket) }
 
 // Client returns the live client, or makes one attempt to connect and returns its outcome; callers at the same time share
 // it. After failures an attempt first waits, 100 ms doubling to 10 s, with jitter. An attempt goes on when ctx ends, for the

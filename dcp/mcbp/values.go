@@ -59,6 +59,31 @@ const (
 	FeatureClusterMapPushBrief Feature = 0x1f
 )
 
+var featureNames = map[Feature]string{
+	FeatureTLS:                 "tls",
+	FeatureMutationSeqno:       "mutation_seqno",
+	FeatureXattr:               "xattr",
+	FeatureXerror:              "xerror",
+	FeatureSelectBucket:        "select_bucket",
+	FeatureSnappy:              "snappy",
+	FeatureJSON:                "json",
+	FeatureDuplex:              "duplex",
+	FeatureAltRequest:          "alt_request",
+	FeatureSyncReplication:     "sync_replication",
+	FeatureCollections:         "collections",
+	FeatureClusterMapKnown:     "clustermap_known_version",
+	FeatureDedupeNotMyVBucket:  "dedupe_not_my_vbucket",
+	FeatureClusterMapPushBrief: "clustermap_push_brief",
+}
+
+// String is the feature's name and code.
+func (f Feature) String() string {
+	if name, ok := featureNames[f]; ok {
+		return fmt.Sprintf("%s (%#04x)", name, uint16(f))
+	}
+	return fmt.Sprintf("feature %#04x", uint16(f))
+}
+
 // VBucketState is the state of one copy of a vbucket. The zero value, which no engine sends, stands for a missing copy.
 type VBucketState byte
 
