@@ -104,7 +104,9 @@ type AuthError struct {
 	Err       error
 }
 
-func (e *AuthError) Error() string { return fmt.Sprintf("login of %q by %s: %v", e.User, e.Mechanism, e.Err) }
+func (e *AuthError) Error() string {
+	return fmt.Sprintf("login of %q by %s: %v", e.User, e.Mechanism, e.Err)
+}
 
 // Unwrap gives the cause.
 func (e *AuthError) Unwrap() error { return e.Err }

@@ -3,17 +3,11 @@ package kv_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
 	"io"
-	"math/big"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -35,16 +29,20 @@ type server struct {
 	replies map[mcbp.Opcode]reply
 	wrap    func(near, far net.Conn) (client, node net.Conn) // what lies between the two ends
 
+	user     string
+	listener net.Listener // nil: the connections are pipes
+
 	mu       sync.Mutex
 	requests []mcbp.Frame
 	conns    []net.Conn
+	near     []*counted
 	closed   chan struct{} // one token for each connection that the client has closed
 	wg       sync.WaitGroup
 }
 
 // newServer answers the handshake as engines do, and nothing else, until told otherwise.
 func newServer(t testing.TB) *server {
-	s := &server{t: t, replies: make(map[mcbp.Opcode]reply), closed: make(chan struct{}, 100)}
+	s := &server{t: t, replies: make(map[mcbp.Opcode]reply), closed: make(chan struct{}, 100), user: "user"}
 	ok := func(_ net.Conn, request mcbp.Frame) [][]byte { return answer(request, mcbp.Packet{}) }
 	s.replies[mcbp.OpSASLAuth] = ok
 	s.replies[mcbp.OpSelectBucket] = ok
@@ -59,6 +57,35 @@ func newServer(t testing.TB) *server {
 		s.wg.Wait()
 	})
 	return s
+}
+
+// listen makes the server one that is reached over TCP.
+func (s *server) listen() {
+	var err error
+	s.listener, err = net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(s.t, err)
+	s.t.Cleanup(func() { _ = s.listener.Close() })
+}
+
+// counted knows whether it has been closed.
+type counted struct {
+	net.Conn
+	closed atomic.Bool
+}
+
+func (c *counted) Close() error {
+	c.closed.Store(true)
+	return c.Conn.Close()
+}
+
+// requireNoSockets fails if the client has left a connection open.
+func (s *server) requireNoSockets() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	require.NotEmpty(s.t, s.near)
+	for _, c := range s.near {
+		require.True(s.t, c.closed.Load(), "left open")
+	}
 }
 
 func (s *server) all() []net.Conn {
@@ -96,24 +123,42 @@ func silence(net.Conn, mcbp.Frame) [][]byte { return nil }
 func (s *server) endpoint() kv.Endpoint {
 	return kv.Endpoint{
 		Node: "n0", Addr: "n0.example:11210", Dial: s.dial,
-		Credentials: kv.Credentials{User: "user", Password: password},
+		Credentials: kv.Credentials{User: s.user, Password: password},
 	}
 }
 
-func (s *server) dial(context.Context, string, string) (net.Conn, error) {
-	near, far := net.Pipe()
+func (s *server) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	near, far, err := s.pair(ctx)
+	if err != nil {
+		return nil, err
+	}
 	if s.wrap != nil {
 		near, far = s.wrap(near, far)
 	}
+	ours := &counted{Conn: near}
 	s.mu.Lock()
 	s.conns = append(s.conns, far)
+	s.near = append(s.near, ours)
 	s.mu.Unlock()
 	s.wg.Go(func() {
 		s.serve(far)
 		_ = far.Close()
 		s.closed <- struct{}{}
 	})
-	return near, nil
+	return ours, nil
+}
+
+func (s *server) pair(ctx context.Context) (near, far net.Conn, err error) {
+	if s.listener == nil {
+		near, far = net.Pipe()
+		return near, far, nil
+	}
+	near, err = new(net.Dialer).DialContext(ctx, "tcp", s.listener.Addr().String())
+	if err != nil {
+		return nil, nil, err
+	}
+	far, err = s.listener.Accept()
+	return near, far, err
 }
 
 func (s *server) serve(conn net.Conn) {
@@ -167,22 +212,4 @@ func (s *server) connect() *kv.Client {
 	require.NoError(s.t, err)
 	s.t.Cleanup(func() { require.NoError(s.t, c.Close()) })
 	return c
-}
-
-// certificate makes a self-signed one for a host.
-func certificate(t testing.TB, host string) (tls.Certificate, *x509.CertPool) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: []string{host}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Unix(0, 0), NotAfter: time.Now().Add(24 * time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	require.NoError(t, err)
-	cert, err := x509.ParseCertificate(der)
-	require.NoError(t, err)
-	pool := x509.NewCertPool()
-	pool.AddCert(cert)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
 }

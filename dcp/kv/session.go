@@ -54,7 +54,9 @@ func NewSession(ep Endpoint, bucket string, log *slog.Logger) *Session {
 }
 
 // Format names the node and the bucket, for every verb: package fmt would otherwise look into the fields.
-func (s *Session) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "session with %v of %q", s.ep, s.bucket) }
+func (s *Session) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "session with %v of %q", s.ep, s.bucket)
+}
 
 // Client returns the live client, or makes one attempt to connect and returns its outcome; callers at the same time share
 // it. After failures an attempt first waits, 100 ms doubling to 10 s, with jitter. An attempt goes on when ctx ends, for the
