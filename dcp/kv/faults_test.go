@@ -281,29 +281,38 @@ func (s *server) scram(list ...kv.Mechanism) {
 		return answer(request, mcbp.Packet{Status: good, Value: []byte(text)})
 	}
 	s.on(mcbp.OpSASLAuth, func(conn net.Conn, request mcbp.Frame) [][]byte {
-		hash, known := hashes[kv.Mechanism(request.Key())]
+		m := kv.Mechanism(request.Key())
+		hash, known := hashes[m]
 		if !known {
 			return answer(request, mcbp.Packet{Status: mcbp.StatusAuthError})
 		}
 		mu.Lock()
-		logins[conn] = newLogin(s.t, hash, s.user, password)
+		logins[conn] = newLogin(s.t, m, hash, s.user)
 		mu.Unlock()
 		return respond(conn, request, mcbp.StatusAuthContinue)
 	})
 	s.on(mcbp.OpSASLStep, func(conn net.Conn, request mcbp.Frame) [][]byte { return respond(conn, request, mcbp.StatusSuccess) })
 }
 
+// accounts are what a node would have stored for each mechanism and user: it takes its time to derive.
+var accounts sync.Map
+
 // newLogin is a node's side of SCRAM for one account.
-func newLogin(t testing.TB, hash scram.HashGeneratorFcn, user, password string) *scram.ServerConversation {
-	account, err := hash.NewClientUnprepped(user, password, "")
-	require.NoError(t, err)
-	stored, err := account.GetStoredCredentialsWithError(scram.KeyFactors{Salt: "salt", Iters: 4096})
-	require.NoError(t, err)
+func newLogin(t testing.TB, m kv.Mechanism, hash scram.HashGeneratorFcn, user string) *scram.ServerConversation {
+	key := [2]string{string(m), user}
+	if _, known := accounts.Load(key); !known {
+		account, err := hash.NewClientUnprepped(user, password, "")
+		require.NoError(t, err)
+		stored, err := account.GetStoredCredentialsWithError(scram.KeyFactors{Salt: "salt", Iters: 4096})
+		require.NoError(t, err)
+		accounts.Store(key, stored)
+	}
 	server, err := hash.NewServer(func(name string) (scram.StoredCredentials, error) {
-		if name != user {
+		stored, known := accounts.Load([2]string{string(m), name})
+		if !known {
 			return scram.StoredCredentials{}, errors.New("nobody of that name")
 		}
-		return stored, nil
+		return stored.(scram.StoredCredentials), nil
 	})
 	require.NoError(t, err)
 	return server.NewConversation()

@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -189,13 +190,30 @@ func (h *handshake) exchange(p *mcbp.Packet) (mcbp.Frame, error) {
 	}
 	f, err := readFrame(h.conn, maxHandshakeBody)
 	if err != nil {
-		return nil, err
+		return nil, h.discreet(err)
 	}
 	// The other magics of answers come only after features that are not asked for here.
 	if f.Magic() != mcbp.MagicResponse || f.Opcode() != p.Opcode || f.Opaque() != p.Opaque {
 		return nil, &ProtocolError{Answer: f.String(), Why: fmt.Sprintf("no answer to %v opaque=%v", p.Opcode, p.Opaque)}
 	}
 	return f, nil
+}
+
+// discreet withholds the header of a malformed frame that repeats some of our password: peers that have no idea of the
+// protocol may send back what they did not understand.
+func (h *handshake) discreet(err error) error {
+	var malformed *mcbp.MalformedError
+	secret := []byte(h.ep.Credentials.Password)
+	if len(secret) == 0 || !errors.As(err, &malformed) {
+		return err
+	}
+	piece := min(len(secret), 4)
+	for at := 0; at+piece <= len(secret); at++ {
+		if bytes.Contains(malformed.Header[:], secret[at:at+piece]) {
+			return &mcbp.MalformedError{Why: malformed.Why + "; its header is withheld"}
+		}
+	}
+	return err
 }
 
 // firstRead is how much of a frame, in bytes, is read into memory that its header alone has asked for.
