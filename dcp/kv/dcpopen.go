@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"slices"
 
 	"github.com/shearpin/shearpin/dcp/mcbp"
 )
@@ -35,6 +36,8 @@ type DCPOpen struct {
 	// closes the older connection, and ends its streams before the open is answered.
 	Name string
 	Role Role
+	// WithoutSnappy leaves compression out of what is asked for. Both ends of a replication must speak the same.
+	WithoutSnappy bool
 	// ConsumerName is sent with the role Consumer: the node's identity in topologies, by which its acknowledgements of
 	// durable writes are counted. Empty leaves it out.
 	ConsumerName string
@@ -43,21 +46,37 @@ type DCPOpen struct {
 // dcpFeatures are what both ends of a replication must agree on; only compression may be refused.
 var dcpFeatures = []mcbp.Feature{mcbp.FeatureXattr, mcbp.FeatureCollections, mcbp.FeatureSnappy, mcbp.FeatureJSON}
 
+// Granted is what a node has agreed to beyond what is always needed.
+type Granted struct {
+	// Snappy: documents may be compressed.
+	Snappy bool
+}
+
 // OpenDCP connects and opens a DCP connection. On the connection it returns, nothing beyond the answer to DCP_OPEN has been
 // read, and no deadline is set. Errors are *[ConnectError]; nothing stays open then.
 func OpenDCP(ctx context.Context, ep Endpoint, open DCPOpen) (net.Conn, error) {
-	h, err := connect(ctx, &ep, open.Bucket, hello{
+	conn, _, err := NegotiateDCP(ctx, ep, open)
+	return conn, err
+}
+
+// NegotiateDCP is [OpenDCP], and also tells what the node has agreed to.
+func NegotiateDCP(ctx context.Context, ep Endpoint, open DCPOpen) (net.Conn, Granted, error) {
+	ask := hello{
 		agent:   "shearpin:proxy-" + open.Role.String() + "/" + open.Name,
 		want:    dcpFeatures,
 		mayLack: []mcbp.Feature{mcbp.FeatureSnappy},
-	})
+	}
+	if open.WithoutSnappy {
+		ask.want = slices.DeleteFunc(slices.Clone(dcpFeatures), func(f mcbp.Feature) bool { return f == mcbp.FeatureSnappy })
+	}
+	h, err := connect(ctx, &ep, open.Bucket, ask)
 	if err != nil {
-		return nil, err
+		return nil, Granted{}, err
 	}
 	if err := h.step(ctx, StepDCPOpen, func(context.Context) error { return h.openDCP(open) }); err != nil {
-		return nil, err
+		return nil, Granted{}, err
 	}
-	return h.conn, nil
+	return h.conn, Granted{Snappy: slices.Contains(h.granted, mcbp.FeatureSnappy)}, nil
 }
 
 func (h *handshake) openDCP(open DCPOpen) error {

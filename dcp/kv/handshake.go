@@ -27,6 +27,8 @@ type handshake struct {
 	ep     *Endpoint
 	conn   net.Conn
 	opaque uint32
+	// granted are the features that were asked for and agreed to.
+	granted []mcbp.Feature
 }
 
 // connect dials, encrypts, authenticates and negotiates, in the order that engines of all versions accept: SASL,
@@ -141,13 +143,16 @@ func (h *handshake) hello(ask hello) error {
 	if err != nil {
 		return err
 	}
-	granted := answer.Value()
-	if len(granted)%2 != 0 {
+	list := answer.Value()
+	if len(list)%2 != 0 {
 		return &ProtocolError{Answer: answer.String(), Why: "odd length of the feature list"}
 	}
 	var missing []mcbp.Feature
 	for _, f := range ask.want {
-		if !contains(granted, f) && !slices.Contains(ask.mayLack, f) {
+		switch {
+		case contains(list, f):
+			h.granted = append(h.granted, f)
+		case !slices.Contains(ask.mayLack, f):
 			missing = append(missing, f)
 		}
 	}

@@ -79,9 +79,9 @@ var featureNames = map[Feature]string{
 // String is the feature's name and code.
 func (f Feature) String() string {
 	if name, ok := featureNames[f]; ok {
-		return fmt.Sprintf("%s (%#04x)", name, uint16(f))
+		return fmt.Sprintf("%s (0x%02x)", name, uint16(f))
 	}
-	return fmt.Sprintf("feature %#04x", uint16(f))
+	return fmt.Sprintf("feature 0x%02x", uint16(f))
 }
 
 // VBucketState is the state of one copy of a vbucket. The zero value, which no engine sends, stands for a missing copy.
