@@ -41,8 +41,13 @@ type Config struct {
 	Nodes []Node
 	// Credentials are those of the cluster manager's user on every node.
 	Credentials kv.Credentials
-	// TLS encrypts the connections to all nodes; nil is plain TCP.
+	// TLS encrypts the connections to all nodes; nil is plain TCP, unless there is a TLSSource.
 	TLS *tls.Config
+	// TLSSource gives the configuration in place of TLS, asked anew for each connection, so that certificates can change
+	// while the cluster is open. See [kv.Endpoint] and [kv.TLSFiles].
+	TLSSource func() (*tls.Config, error)
+	// Mechanisms are the SASL mechanisms that may be used, the preferred one first; see [kv.Endpoint]. Empty means all.
+	Mechanisms []kv.Mechanism
 	// AllowPlainAuth permits sending the password over a connection that is neither encrypted nor local.
 	AllowPlainAuth bool
 	// Dial makes all connections; nil is a net.Dialer.
@@ -100,6 +105,14 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
+// endpoint is how to reach a node.
+func (c *Config) endpoint(node Node) kv.Endpoint {
+	return kv.Endpoint{
+		Node: node.Name, Addr: node.Addr, TLS: c.TLS, TLSSource: c.TLSSource, Credentials: c.Credentials,
+		Mechanisms: c.Mechanisms, AllowPlainAuth: c.AllowPlainAuth, Dial: c.Dial, StepTimeout: c.Limits.Replication.Connect,
+	}
+}
+
 // validate checks a configuration and fills in its defaults.
 func (c Config) validate() (Config, error) {
 	if len(c.Nodes) == 0 {
@@ -109,6 +122,10 @@ func (c Config) validate() (Config, error) {
 	for _, node := range c.Nodes {
 		if err := node.validate(); err != nil {
 			return c, fmt.Errorf("rebalance: Config.Nodes: %w", err)
+		}
+		endpoint := c.endpoint(node)
+		if err := endpoint.Validate(); err != nil {
+			return c, fmt.Errorf("rebalance: Config: %w", &NodeError{Node: node.Name, Err: err})
 		}
 		if seen[node.Name] {
 			return c, fmt.Errorf("rebalance: Config.Nodes: %q is there twice", node.Name)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/shearpin/shearpin/actors"
 	"github.com/shearpin/shearpin/dcp"
+	"github.com/shearpin/shearpin/dcp/kv"
 	"github.com/shearpin/shearpin/rebalance/store"
 	"github.com/shearpin/shearpin/supervisor"
 )
@@ -18,7 +19,8 @@ import (
 // environment is what the processes of one cluster share. Its fields do not change once the processes run; what they
 // point to is safe for concurrent use.
 type environment struct {
-	config  Config
+	// config has no credentials: only the node table knows how to get at those.
+	config  *Config
 	system  *actors.System
 	nodes   *nodeTable
 	buckets *store.Buckets
@@ -38,8 +40,10 @@ type environment struct {
 
 // newEnvironment is the real one: sockets and replications.
 func newEnvironment(config Config, buckets *store.Buckets) *environment {
+	nodes := newNodeTable(config)
+	config.Credentials = kv.Credentials{}
 	e := &environment{
-		config: config, buckets: buckets, nodes: newNodeTable(config),
+		config: &config, buckets: buckets, nodes: nodes,
 		system:            actors.NewSystem(actors.Options{Logger: config.Log}),
 		events:            actors.NewBus[Event](),
 		replicationEvents: actors.NewBus[dcp.Event](),

@@ -1,13 +1,9 @@
 package rebalance
 
 import (
-	"context"
-	"crypto/tls"
 	"fmt"
-	"net"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/shearpin/shearpin/dcp/kv"
 )
@@ -15,27 +11,25 @@ import (
 // nodeTable is the directory of the cluster's nodes: how to reach each by its name. It may be used from any goroutine;
 // nodes are added and never changed.
 type nodeTable struct {
-	credentials    kv.Credentials
-	tls            *tls.Config
-	allowPlainAuth bool
-	dial           func(ctx context.Context, network, addr string) (net.Conn, error)
-	stepTimeout    time.Duration
+	// reach makes the endpoint of a node. It is a function because it knows a password, which formatting must not find.
+	reach func(Node) kv.Endpoint
 
 	mu    sync.RWMutex
 	nodes []Node
 }
 
 func newNodeTable(c Config) *nodeTable {
-	return &nodeTable{
-		credentials: c.Credentials, tls: c.TLS, allowPlainAuth: c.AllowPlainAuth, dial: c.Dial,
-		stepTimeout: c.Limits.Replication.Connect, nodes: slices.Clone(c.Nodes),
-	}
+	return &nodeTable{reach: c.endpoint, nodes: slices.Clone(c.Nodes)}
 }
 
 // add refuses a name that is taken, unless it is the same node again.
 func (t *nodeTable) add(node Node) error {
 	if err := node.validate(); err != nil {
 		return err
+	}
+	endpoint := t.reach(node)
+	if err := endpoint.Validate(); err != nil {
+		return &NodeError{Node: node.Name, Err: err}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -87,8 +81,5 @@ func (t *nodeTable) endpoint(name string) (kv.Endpoint, bool) {
 	if !ok {
 		return kv.Endpoint{}, false
 	}
-	return kv.Endpoint{
-		Node: node.Name, Addr: node.Addr, TLS: t.tls, Credentials: t.credentials, AllowPlainAuth: t.allowPlainAuth,
-		Dial: t.dial, StepTimeout: t.stepTimeout,
-	}, true
+	return t.reach(node), true
 }

@@ -15,7 +15,7 @@ import (
 
 // open starts the first nodes and the cluster's supervision tree.
 func (d *Demo) open(ctx context.Context) error {
-	d.credentials = kv.Credentials{User: "demo", Password: rand.Text()}
+	d.credentials = &kv.Credentials{User: "demo", Password: rand.Text()}
 	if d.opts.Fault != NoFault {
 		kind, err := fault.ParseKind(d.opts.Fault)
 		if err != nil {
@@ -33,7 +33,7 @@ func (d *Demo) open(ctx context.Context) error {
 	}
 	cluster, err := rebalance.Open(ctx, rebalance.Config{
 		Nodes:       nodes,
-		Credentials: d.credentials,
+		Credentials: *d.credentials,
 		Log:         d.log,
 		Limits:      rebalance.Limits{Replication: dcp.Limits{Add: d.opts.AddTimeout}},
 		Seed:        d.opts.Seed,
@@ -70,7 +70,7 @@ func (d *Demo) connectClients() {
 	}
 	for range max(bulkClients, d.opts.Writers) {
 		d.clients = append(d.clients, workload.NewClient(workload.ClientOptions{
-			Bucket: bucket, Credentials: d.credentials, Seeds: seeds, Log: d.log,
+			Bucket: bucket, Credentials: *d.credentials, Seeds: seeds, Log: d.log,
 		}))
 	}
 }

@@ -28,7 +28,7 @@ type Demo struct {
 	expiry expiry
 	report Reporter
 
-	credentials kv.Credentials
+	credentials *kv.Credentials
 	plan        *fault.Plan // nil without a fault
 	nodes       []*kvnode.Node
 	cluster     *rebalance.Cluster

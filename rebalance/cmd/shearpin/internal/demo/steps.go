@@ -174,7 +174,7 @@ func (d *Demo) verify(ctx context.Context, seen *observations) error {
 	for vb, chain := range seen.chains {
 		chains[vb] = chain
 	}
-	seen.mismatches, err = workload.VerifyReplicas(limited, d.reach(), d.credentials, bucket, chains)
+	seen.mismatches, err = workload.VerifyReplicas(limited, d.reach(), *d.credentials, bucket, chains)
 	seen.replicas = err == nil
 	return err
 }

@@ -32,7 +32,7 @@ type ClientOptions struct {
 // Client reads and writes documents of one bucket on whichever node is active for each key. It has one connection per
 // node and may be used by any number of goroutines.
 type Client struct {
-	opts ClientOptions
+	opts *ClientOptions // holds a password: behind a pointer, formatting does not find it
 
 	// mu guards what follows. It is never held while a node is waited for.
 	mu sync.Mutex
@@ -59,7 +59,7 @@ var ErrClientClosed = errors.New("client is closed")
 
 // NewClient connects when it is first used.
 func NewClient(opts ClientOptions) *Client {
-	return &Client{opts: opts, nodes: make(map[string]*kv.Session), fetching: make(chan struct{}, 1)}
+	return &Client{opts: &opts, nodes: make(map[string]*kv.Session), fetching: make(chan struct{}, 1)}
 }
 
 // Close ends all connections. What is in flight fails.
