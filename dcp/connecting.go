@@ -58,7 +58,7 @@ func (k *connecting) attempt(c *actors.Context) {
 		if err != nil {
 			return connectFailed{err: err}
 		}
-		context.AfterFunc(process, func() { _ = conn.Close() })
+		context.AfterFunc(process, func() { kv.Abort(conn) })
 		return socketOpened{conn: conn}
 	})
 }
@@ -76,7 +76,24 @@ func (k *connecting) dial(ctx context.Context) (net.Conn, error) {
 	if endpoint.StepTimeout <= 0 {
 		endpoint.StepTimeout = k.env.limits.withDefaults().Connect
 	}
-	return kv.OpenDCP(ctx, endpoint, open)
+	if k.role == RoleConsumer {
+		conn, granted, err := kv.NegotiateDCP(ctx, endpoint, open)
+		if err == nil {
+			k.env.snappy.atConsumer(granted.Snappy)
+		}
+		return conn, err
+	}
+	open.WithoutSnappy = k.env.snappy.refused()
+	conn, granted, err := kv.NegotiateDCP(ctx, endpoint, open)
+	if err == nil && granted.Snappy && k.env.snappy.refused() { // the consumer's end was slower
+		kv.Abort(conn)
+		open.WithoutSnappy = true
+		conn, granted, err = kv.NegotiateDCP(ctx, endpoint, open)
+	}
+	if err == nil {
+		k.env.snappy.atProducer(granted.Snappy)
+	}
+	return conn, err
 }
 
 // failed plans the next attempt and tells the replicator why this one failed.

@@ -162,6 +162,9 @@ func (p *consumerConn) HandleInfo(c *actors.Context, msg any) error {
 
 // join starts the relay between the two sockets; only now may streams be added.
 func (p *consumerConn) join(c *actors.Context, msg joinProducer) error {
+	if err := p.env.snappy.check(p.env.link); err != nil {
+		return p.crashed(RoleConsumer, err)
+	}
 	p.partner = msg.pid
 	p.relay = relay.New(relay.Config{
 		Consumer: p.socket,

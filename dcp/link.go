@@ -17,7 +17,7 @@ const (
 )
 
 // linkEnv is what the processes of one link share. It is written while the link's supervisor starts them, in order, and
-// only read afterwards.
+// only read afterwards; snappy guards itself.
 type linkEnv struct {
 	link      Link
 	limits    Limits
@@ -29,6 +29,7 @@ type linkEnv struct {
 	// jitter is Options.Jitter; heard is told of each relay.
 	jitter func(time.Duration) time.Duration
 	heard  *hearing
+	snappy    compression
 	// replicator is set before the connections start.
 	replicator atomic.Pointer[actors.PID]
 	// flight is the recorder of the consumer connection's latest incarnation.

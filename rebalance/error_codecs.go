@@ -49,6 +49,7 @@ func codecs() []codec {
 		plain[*dcp.StreamEndedError]("stream_ended"),
 		plain[*dcp.StaleEpoch]("stale_epoch"),
 		plain[*dcp.OverloadedError]("overloaded"),
+		plain[*dcp.FeatureMismatch]("feature_mismatch"),
 		plain[*dcp.StreamStatusError]("stream_status"), // its cause is its Status
 		plain[*kv.StatusError]("kv_status"),            // so is this one's
 		layer("link", func(e *dcp.LinkError, f *linkFields) { *f = linkFields{e.Producer, e.Consumer, e.Conn} },

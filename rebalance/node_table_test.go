@@ -58,8 +58,10 @@ func TestEveryOptionOfConnectingReachesTheEndpoints(t *testing.T) {
 func TestOptionsOfConnectingAreCheckedAtOnce(t *testing.T) {
 	good := Config{Nodes: []Node{{Name: "n0", Addr: "127.0.0.1:11210"}}, Credentials: kv.Credentials{User: "manager", Password: "secret"}}
 	for field, change := range map[string]func(*Config){
-		"Addr":             func(c *Config) { c.Nodes = []Node{{Name: "n0", Addr: "127.0.0.1:0"}} },
-		"TLSSource":        func(c *Config) { c.TLS, c.TLSSource = &tls.Config{}, func() (*tls.Config, error) { return &tls.Config{}, nil } },
+		"Addr": func(c *Config) { c.Nodes = []Node{{Name: "n0", Addr: "127.0.0.1:0"}} },
+		"TLSSource": func(c *Config) {
+			c.TLS, c.TLSSource = &tls.Config{}, func() (*tls.Config, error) { return &tls.Config{}, nil }
+		},
 		"TLS":              func(c *Config) { c.TLS = &tls.Config{MaxVersion: tls.VersionTLS11} },
 		"Mechanisms":       func(c *Config) { c.Mechanisms = []kv.Mechanism{"LOGIN"} },
 		"Credentials.User": func(c *Config) { c.Credentials.User = "" },

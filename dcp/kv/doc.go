@@ -6,6 +6,7 @@
 // when it is lost.
 //
 // Both begin with the same handshake: dial, TLS if asked for, SASL, SELECT_BUCKET, HELLO. Each step has a deadline of its
-// own, and a [ConnectError] names the step that failed. A password is sent in plain only where nobody can listen, and
-// appears in no error, log line or formatted value.
+// own, and a [ConnectError] names the step that failed. A peer that stays silent, trickles bytes, or answers anything else
+// costs that one attempt. The password is proved by SCRAM, or sent in plain where nobody can listen, and appears in no
+// error, log line or formatted value. Certificates are asked for anew for each connection: see [TLSFiles].
 package kv

@@ -287,7 +287,7 @@ func (s *server) scram(list ...kv.Mechanism) {
 			return answer(request, mcbp.Packet{Status: mcbp.StatusAuthError})
 		}
 		mu.Lock()
-		logins[conn] = newLogin(s.t, m, hash, s.user)
+		logins[conn] = newLogin(s.t, m, hash, s.user, s.password)
 		mu.Unlock()
 		return respond(conn, request, mcbp.StatusAuthContinue)
 	})
@@ -298,8 +298,8 @@ func (s *server) scram(list ...kv.Mechanism) {
 var accounts sync.Map
 
 // newLogin is a node's side of SCRAM for one account.
-func newLogin(t testing.TB, m kv.Mechanism, hash scram.HashGeneratorFcn, user string) *scram.ServerConversation {
-	key := [2]string{string(m), user}
+func newLogin(t testing.TB, m kv.Mechanism, hash scram.HashGeneratorFcn, user, password string) *scram.ServerConversation {
+	key := [3]string{string(m), user, password}
 	if _, known := accounts.Load(key); !known {
 		account, err := hash.NewClientUnprepped(user, password, "")
 		require.NoError(t, err)
@@ -308,7 +308,7 @@ func newLogin(t testing.TB, m kv.Mechanism, hash scram.HashGeneratorFcn, user st
 		accounts.Store(key, stored)
 	}
 	server, err := hash.NewServer(func(name string) (scram.StoredCredentials, error) {
-		stored, known := accounts.Load([2]string{string(m), name})
+		stored, known := accounts.Load([3]string{string(m), name, password})
 		if !known {
 			return scram.StoredCredentials{}, errors.New("nobody of that name")
 		}

@@ -61,6 +61,17 @@ func TestScramEscapesTheUsersName(t *testing.T) {
 	s.connect()
 }
 
+// Engines do not prepare names and passwords, and neither do we: these would change, or be refused.
+func TestScramTakesNamesAndPasswordsAsTheyAre(t *testing.T) {
+	for _, words := range []string{"soft\u00adhyphen", "\u2168", "thin\u2009space", "\U0001f512", "\u0627a", "tab\there", "\xff\xfe"} {
+		s := newServer(t)
+		s.user, s.password = "u-"+words, "p-"+words
+		s.scram(kv.ScramSHA1)
+		s.connect()
+		assert.Contains(t, string(s.seen()[1].Value()), "n=u-"+words+",")
+	}
+}
+
 func TestScramWithAWrongPasswordIsRefused(t *testing.T) {
 	for _, m := range []kv.Mechanism{kv.ScramSHA1, kv.ScramSHA256, kv.ScramSHA512} {
 		for name, who := range map[string]kv.Credentials{

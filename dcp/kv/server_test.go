@@ -30,6 +30,7 @@ type server struct {
 	wrap    func(near, far net.Conn) (client, node net.Conn) // what lies between the two ends
 
 	user     string
+	password string
 	listener net.Listener // nil: the connections are pipes
 
 	mu       sync.Mutex
@@ -42,7 +43,7 @@ type server struct {
 
 // newServer answers the handshake as engines do, and nothing else, until told otherwise.
 func newServer(t testing.TB) *server {
-	s := &server{t: t, replies: make(map[mcbp.Opcode]reply), closed: make(chan struct{}, 100), user: "user"}
+	s := &server{t: t, replies: make(map[mcbp.Opcode]reply), closed: make(chan struct{}, 100), user: "user", password: password}
 	ok := func(_ net.Conn, request mcbp.Frame) [][]byte { return answer(request, mcbp.Packet{}) }
 	s.replies[mcbp.OpSASLAuth] = ok
 	s.replies[mcbp.OpSelectBucket] = ok
@@ -123,7 +124,7 @@ func silence(net.Conn, mcbp.Frame) [][]byte { return nil }
 func (s *server) endpoint() kv.Endpoint {
 	return kv.Endpoint{
 		Node: "n0", Addr: "n0.example:11210", Dial: s.dial,
-		Credentials: kv.Credentials{User: s.user, Password: password},
+		Credentials: kv.Credentials{User: s.user, Password: s.password},
 	}
 }
 

@@ -89,9 +89,6 @@ func (f *TLSFiles) String() string {
 	return fmt.Sprintf("tls files ca=%q certificate=%q key=%q", f.paths.CA, f.paths.Certificate, f.paths.Key)
 }
 
-// Format is [TLSFiles.String], for every verb.
-func (f *TLSFiles) Format(s fmt.State, _ rune) { fmt.Fprint(s, f.String()) }
-
 // read makes a configuration of what the files hold now. If that is what is in force, it makes none.
 func (f *TLSFiles) read() (*tls.Config, tlsDigest, error) {
 	var digest tlsDigest

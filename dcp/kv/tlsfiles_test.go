@@ -106,6 +106,7 @@ func TestFilesThatCannotBeUsedLeaveTheLastGoodOnesInForce(t *testing.T) {
 		"authority gone":            func(f *tlsFolder) { require.NoError(t, os.Remove(f.paths.CA)) },
 		"authority empty":           func(f *tlsFolder) { f.write(f.paths.CA, nil) },
 		"authority no certificate":  func(f *tlsFolder) { f.write(f.paths.CA, []byte("-----BEGIN NONSENSE-----")) },
+		"authority endless":         func(f *tlsFolder) { f.write(f.paths.CA, append(ca.pem(), bytes.Repeat([]byte("\n"), 1<<20)...)) },
 		"certificate gone":          func(f *tlsFolder) { require.NoError(t, os.Remove(f.paths.Certificate)) },
 		"certificate half written":  func(f *tlsFolder) { f.write(f.paths.Certificate, cert[:len(cert)/2]) },
 		"key of another":            func(f *tlsFolder) { f.write(f.paths.Certificate, cert) },

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"testing"
 	"time"
@@ -37,6 +38,18 @@ const healthy fault.Kind = 0
 // patience bounds every wait of these tests; nothing should come near it.
 const patience = 20 * time.Second
 
+type dialer = func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// dialBy makes the manager's next connections to a node by d.
+func (p *pair) dialBy(node string, d dialer) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.dials == nil {
+		p.dials = map[string]dialer{}
+	}
+	p.dials[node] = d
+}
+
 // pair is two nodes and the replications from one into the other, under a supervisor.
 type pair struct {
 	t       *testing.T
@@ -51,6 +64,7 @@ type pair struct {
 	tune  func(*dcp.Options)
 
 	mu    sync.Mutex
+	dials map[string]dialer // of the manager, by node; none is a net.Dialer
 	exits []supervisor.Event
 	news  []dcp.Event
 }
@@ -92,7 +106,11 @@ func newPair(t *testing.T, kind fault.Kind, limits dcp.Limits, prepare ...func(*
 }
 
 func (p *pair) endpoint(name string) kv.Endpoint {
-	return kv.Endpoint{Node: name, Addr: p.nodes[name].Addr(), Credentials: kv.Credentials{User: user, Password: password}}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return kv.Endpoint{
+		Node: name, Addr: p.nodes[name].Addr(), Credentials: kv.Credentials{User: user, Password: password}, Dial: p.dials[name],
+	}
 }
 
 func (p *pair) startManager(limits dcp.Limits) {
