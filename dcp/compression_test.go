@@ -57,7 +57,8 @@ func engine(t *testing.T, name string, snappy bool, asked func([]mcbp.Feature)) 
 				if _, err := io.ReadFull(far, header); err != nil {
 					return
 				}
-				f := append(header, make([]byte, header.BodyLen())...)
+				f := make(mcbp.Frame, mcbp.HeaderLen+int(header.BodyLen()))
+				copy(f, header)
 				if _, err := io.ReadFull(far, f[mcbp.HeaderLen:]); err != nil {
 					return
 				}

@@ -121,7 +121,7 @@ func TestPasswordIsInNothingThatIsFormattedOrLogged(t *testing.T) {
 func requireNoSecret(t *testing.T, text string) {
 	t.Helper()
 	text = strings.ToLower(text)
-	numbers := strings.Trim(fmt.Sprint([]byte(password)), "[]")
+	numbers := strings.Trim(fmt.Sprintf("%d", []byte(password)), "[]")
 	for _, form := range []string{
 		password, fmt.Sprintf("%x", password), numbers, strings.ReplaceAll(numbers, " ", ","), strings.Trim(fmt.Sprintf("%#v", []byte(password)), "[]byte{}"),
 	} {
@@ -179,7 +179,7 @@ func TestPasswordIsInNoErrorOfAnyStep(t *testing.T) {
 }
 
 func unwrap(err error) error {
-	if u, ok := err.(interface{ Unwrap() error }); ok { //nolint:errorlint // layer by layer
+	if u, ok := err.(interface{ Unwrap() error }); ok {
 		return u.Unwrap()
 	}
 	return nil

@@ -105,7 +105,7 @@ func (h *handshake) validate(bucket string) error {
 }
 
 // errNoConn is a dialer that gave neither a connection nor an error.
-var errNoConn = errors.New("Dial gave no connection")
+var errNoConn = errors.New("the dialer gave no connection")
 
 func (h *handshake) dial(ctx context.Context) (err error) {
 	dial := h.ep.Dial

@@ -270,14 +270,14 @@ func TestANodeThatDoesNotProveItselfIsRefused(t *testing.T) {
 // A challenge that is not one ends the attempt before any key is derived, and our proof is not sent.
 func TestABadChallengeIsNotAnswered(t *testing.T) {
 	const salt = "c2FsdA=="
-	challenge := func(make func(nonce string) string) reply {
+	challenge := func(text func(nonce string) string) reply {
 		return func(_ net.Conn, request mcbp.Frame) [][]byte {
 			_, nonce, _ := bytes.Cut(request.Value(), []byte(",r="))
-			return answer(request, mcbp.Packet{Status: mcbp.StatusAuthContinue, Value: []byte(make(string(nonce)))})
+			return answer(request, mcbp.Packet{Status: mcbp.StatusAuthContinue, Value: []byte(text(string(nonce)))})
 		}
 	}
 	for name, c := range map[string]struct {
-		make func(nonce string) string
+		text func(nonce string) string
 		why  string
 	}{
 		"empty":               {func(string) string { return "" }, "malformed"},
@@ -301,7 +301,7 @@ func TestABadChallengeIsNotAnswered(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newServer(t)
 			s.scram(kv.ScramSHA512)
-			s.on(mcbp.OpSASLAuth, challenge(c.make))
+			s.on(mcbp.OpSASLAuth, challenge(c.text))
 			_, err := kv.Connect(t.Context(), s.endpoint(), "orders")
 			assert.Equal(t, kv.StepSASL, step(t, err))
 			var protocol *kv.ProtocolError

@@ -140,10 +140,10 @@ func TestTLSBelow12IsRefused(t *testing.T) {
 		s := newServer(t)
 		s.secure(&tls.Config{Certificates: []tls.Certificate{ca.node("n0.example")}, MinVersion: tls.VersionTLS10, MaxVersion: version})
 		ep := s.endpoint()
-		for _, min := range []uint16{0, tls.VersionTLS10} {
-			ep.TLS = &tls.Config{RootCAs: ca.pool(), MinVersion: min}
+		for _, oldest := range []uint16{0, tls.VersionTLS10} {
+			ep.TLS = &tls.Config{RootCAs: ca.pool(), MinVersion: oldest}
 			assert.ErrorContains(t, tlsStep(t, s, ep), "protocol version")
-			assert.Equal(t, min, ep.TLS.MinVersion, "the caller's configuration is left alone")
+			assert.Equal(t, oldest, ep.TLS.MinVersion, "the caller's configuration is left alone")
 		}
 		ep.TLS = nil
 		ep.TLSSource = func() (*tls.Config, error) {

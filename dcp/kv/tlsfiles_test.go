@@ -156,9 +156,9 @@ func TestFilesThatCannotBeUsedLeaveTheLastGoodOnesInForce(t *testing.T) {
 func err2text(err error) string { return fmt.Sprintf("%v %+v %#v", err, err, err) }
 
 // replace puts another thing where a file was.
-func (f *tlsFolder) replace(path string, make func(path string) error) {
+func (f *tlsFolder) replace(path string, by func(path string) error) {
 	require.NoError(f.t, os.Remove(path))
-	require.NoError(f.t, make(path))
+	require.NoError(f.t, by(path))
 }
 
 func (f *tlsFolder) read() (cert, key []byte) {

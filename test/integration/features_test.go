@@ -83,7 +83,8 @@ func (s *shaken) next() error {
 	if _, err := io.ReadFull(s.Conn, header); err != nil {
 		return err
 	}
-	f := append(header, make([]byte, header.BodyLen())...)
+	f := make(mcbp.Frame, mcbp.HeaderLen+int(header.BodyLen()))
+	copy(f, header)
 	if _, err := io.ReadFull(s.Conn, f[mcbp.HeaderLen:]); err != nil {
 		return err
 	}
