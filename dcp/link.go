@@ -29,7 +29,7 @@ type linkEnv struct {
 	// jitter is Options.Jitter; heard is told of each relay.
 	jitter func(time.Duration) time.Duration
 	heard  *hearing
-	snappy    compression
+	snappy compression
 	// replicator is set before the connections start.
 	replicator atomic.Pointer[actors.PID]
 	// flight is the recorder of the consumer connection's latest incarnation.

@@ -97,7 +97,7 @@ type (
 		Name, Node string
 		Kicks      int
 	}
-	authFields    struct {
+	authFields struct {
 		User      string
 		Mechanism kv.Mechanism
 	}
