@@ -37,6 +37,7 @@ func commands() map[string]*Packet {
 		"set vbucket answer":  {Magic: MagicResponse, Opcode: OpSetVBucket},
 		"seqnos answer":       {Magic: MagicResponse, Opcode: OpGetAllVBSeqnos, Value: AppendVBSeqnos(nil, []VBSeqno{{3, 4}})},
 		"failover log answer": {Magic: MagicResponse, Opcode: OpGetFailoverLog, Value: make([]byte, 32)},
+		"refused seqnos":      {Magic: MagicResponse, Opcode: OpGetAllVBSeqnos, Status: StatusNotSupported, Value: []byte("why")},
 		"refusal": {
 			Magic: MagicResponse, Opcode: OpSeqnoPersistence, Status: StatusNotMyVBucket, Value: []byte("map"), Datatype: DatatypeSnappy,
 		},
@@ -106,6 +107,8 @@ func TestFramesWithoutAWrittenLayout(t *testing.T) {
 		"an unknown opcode":   {Opcode: 0xc1, Extras: []byte{1}},
 		"a server's request":  {Magic: MagicServerRequest, Opcode: 1, Extras: make([]byte, 4)},
 		"its answer too":      {Magic: MagicServerResponse, Opcode: 1},
+		"a number of DCP's":   {Magic: MagicServerRequest, Opcode: OpDCPStreamEnd},
+		"answered":            {Magic: MagicServerResponse, Opcode: OpDCPAddStream},
 		"a measured response": {Magic: MagicFramingResponse, Opcode: OpHello, FramingExtras: []byte{2, 0, 1}, Value: []byte{1}},
 	} {
 		known, err := CheckLayout(p.Frame())

@@ -211,3 +211,38 @@ func TestStatusAnswersAreThoseOfDCP(t *testing.T) {
 		assert.ErrorAs(t, err, &layout, "%v", op)
 	}
 }
+
+// The column "Ext" of dcp-wire §6.
+func TestExtrasHaveTheLengthsOfTheWirePage(t *testing.T) {
+	requests := map[Opcode][]int{
+		OpDCPOpen: {8}, OpDCPAddStream: {4}, OpDCPCloseStream: {0}, OpDCPStreamReq: {48}, OpDCPGetFailoverLog: {0},
+		OpDCPStreamEnd: {4}, OpDCPSnapshotMarker: {20, 1}, OpDCPMutation: {31}, OpDCPDeletion: {18, 21}, OpDCPExpiration: {20},
+		OpDCPSetVBucketState: {1}, OpDCPNoop: {0}, OpDCPBufferAck: {4}, OpDCPControl: {0}, OpDCPSystemEvent: {13},
+		OpDCPPrepare: {31}, OpDCPSeqnoAcknowledged: {8}, OpDCPCommit: {16}, OpDCPAbort: {16}, OpDCPSeqnoAdvanced: {8},
+		OpDCPOSOSnapshot: {4}, OpDCPCacheTransfer: {0}, OpDCPCacheTransferEnd: {0}, OpGetFailoverLog: {0},
+	}
+	for op := range requestDecoders {
+		for n := range 256 {
+			f := (&Packet{Opcode: op, Extras: make([]byte, n)}).Frame()
+			_, _, err := reencode(f)
+			if slices.Contains(requests[op], n) {
+				if err != nil {
+					assert.NotContains(t, err.Error(), "extras are", "%v", f)
+				}
+				continue
+			}
+			assert.ErrorContains(t, err, "extras are", "%v", f)
+		}
+	}
+	for op := range answerDecoders {
+		for n := range 256 {
+			f := (&Packet{Magic: MagicResponse, Opcode: op, Status: StatusInvalid, Extras: make([]byte, n)}).Frame()
+			_, _, err := reencode(f)
+			if n == 0 || n == 4 && op == OpDCPAddStream {
+				assert.NoError(t, err, "%v", f)
+				continue
+			}
+			assert.ErrorContains(t, err, "extras are", "%v", f)
+		}
+	}
+}

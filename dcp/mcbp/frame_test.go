@@ -39,6 +39,8 @@ func TestMalformedFrames(t *testing.T) {
 		f[at] = b
 		return f
 	}
+	framing := (&Packet{Magic: MagicFramingRequest, Opcode: OpSet, FramingExtras: []byte{0}, Extras: make([]byte, 8), Key: []byte("key")}).Frame()
+	framing[2]++
 	long := bytes.Clone(base)
 	binary.BigEndian.PutUint32(long[8:], 1025)
 	for name, v := range map[string]struct {
@@ -50,6 +52,7 @@ func TestMalformedFrames(t *testing.T) {
 		"key longer than body":    {change(2, 0xff), "longer than the body"},
 		"extras longer than body": {change(4, 0xff), "longer than the body"},
 		"parts together longer":   {change(4, 10), "longer than the body"},
+		"framing extras as well":  {framing, "longer than the body"},
 	} {
 		_, _, err := Parse(v.frame, 1024)
 		var malformed *MalformedError
