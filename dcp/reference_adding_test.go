@@ -199,8 +199,8 @@ func TestReference_c2(t *testing.T) {
 	p := newPost(t)
 	p.open()
 	p.request(1)
-	p.down(RoleConsumer, &CrashError{Role: RoleConsumer, Err: end})
-	require.ErrorIs(t, p.answers[1].err, error(end), "its caller has the reason with the process's death")
+	p.down(RoleConsumer, &CrashError{Role: RoleConsumer, Err: &end})
+	require.ErrorIs(t, p.answers[1].err, error(&end), "its caller has the reason with the process's death")
 }
 
 // Differs: this is the reference's gap. The engine's own stream opaque is the one that counts.

@@ -52,20 +52,20 @@ func (s *script) refused(id callID, vb uint16, op mcbp.Opcode, role string, stat
 	assert.Equal(s.t, StreamStatusError{Op: op, VB: vb, Role: role, Status: status}, *refused)
 }
 
-func (s *script) crashedWithEndOf(vb uint16) *UnexpectedStreamEnd {
+func (s *script) crashedWithEndOf(vb uint16) UnexpectedStreamEnd {
 	s.t.Helper()
 	var end *UnexpectedStreamEnd
 	require.ErrorAs(s.t, s.crash, &end)
 	assert.Equal(s.t, vb, end.VB)
-	return end
+	return *end
 }
 
-func (s *script) crashedWithOpaque(opaque mcbp.Opaque) *UnknownOpaque {
+func (s *script) crashedWithOpaque(opaque mcbp.Opaque) UnknownOpaque {
 	s.t.Helper()
 	var unknown *UnknownOpaque
 	require.ErrorAs(s.t, s.crash, &unknown)
 	assert.Equal(s.t, opaque, unknown.Opaque)
-	return unknown
+	return *unknown
 }
 
 // alien is of our form and was never issued.
