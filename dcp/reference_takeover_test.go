@@ -88,6 +88,14 @@ func TestReference_f5c(t *testing.T) {
 	s.refused(id, 3, mcbp.OpDCPCloseStream, RoleConsumer, mcbp.StatusNotMyVBucket)
 	assert.Empty(t, s.asked(relay.Consumer, mcbp.OpDCPAddStream))
 	assert.Equal(t, []uint16{3}, s.m.streams())
+
+	s = newScript(t)
+	s.live(3, 1)
+	s.forget()
+	id = s.request(streamChange{3, opClose}, streamChange{3, opTakeover})
+	s.closed(3, mcbp.StatusNotMyVBucket, mcbp.StatusSuccess)
+	s.refused(id, 3, mcbp.OpDCPCloseStream, RoleConsumer, mcbp.StatusNotMyVBucket)
+	assert.Empty(t, s.asked(relay.Consumer, mcbp.OpDCPAddStream), "also if the other end has closed it")
 }
 
 // Differs: a state that the consumer refuses fails the takeover at once; the reference waits for ever.
@@ -143,6 +151,15 @@ func TestReference_f9(t *testing.T) {
 	assert.Equal(t, []callID{99}, s.shut)
 	require.ErrorIs(t, s.answers[id][3], ErrShut)
 	require.ErrorIs(t, s.answers[same][3], ErrShut)
+
+	s, id = taking(t)
+	s.live(4, 2)
+	s.addAnswer(3, mcbp.StatusSuccess)
+	s.forget()
+	s.stop(99)
+	assert.Equal(t, []callID{99}, s.shut, "also when its add has been answered")
+	assert.Empty(t, s.sent)
+	require.ErrorIs(t, s.answers[id][3], ErrShut)
 }
 
 func TestReference_f10_f12(t *testing.T) {
