@@ -3,6 +3,7 @@ package dcp
 import (
 	"errors"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -160,7 +161,9 @@ func TestReference_h8(t *testing.T) {
 		done := s.in(func() error { return s.manager.Shut(s.ctx) })
 		assert.Equal(t, mcbp.OpDCPCloseStream, s.c.read().Opcode())
 		_ = s.c.raw.Close()
-		require.ErrorIs(t, next(s, done), ErrSocketClosed)
+		err := next(s, done)
+		require.ErrorIs(t, err, ErrSocketClosed)
+		assert.Equal(t, 1, strings.Count(err.Error(), "replication n0→n1/0"), "%v", err)
 		s.bothClosed()
 	})
 }

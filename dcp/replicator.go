@@ -157,7 +157,7 @@ func (r *replicator) answered(msg actors.Response) {
 		r.machine.answered(tag, errs)
 	case actors.From:
 		if msg.Err != nil {
-			tag.Fail(r.env.link.wrap(msg.Err))
+			tag.Fail(msg.Err) // the manager says on which link
 			return
 		}
 		tag.Reply(nil)
