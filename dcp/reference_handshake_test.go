@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"io"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -129,6 +130,7 @@ func TestReference_s0d(t *testing.T) {
 	})
 }
 
+// Differs if only the consumer refuses: the producer's end is given up and opened without, whatever it has granted.
 func TestReference_s0e(t *testing.T) {
 	onStage(t, nil, func(s *stage) {
 		for _, n := range s.nodes {
@@ -136,6 +138,31 @@ func TestReference_s0e(t *testing.T) {
 		}
 		s.up(0)
 		s.quiet()
+	})
+	onStage(t, nil, func(s *stage) {
+		s.nodes["n1"].on(mcbp.OpHello, without(mcbp.FeatureSnappy))
+		s.nodes["n0"].on(mcbp.OpHello, func(f mcbp.Frame) *mcbp.Packet {
+			<-time.After(time.Second) // the consumer's end is first
+			answer := mcbp.Response(f, mcbp.StatusSuccess)
+			answer.Value = f.Value()
+			return answer
+		})
+		done := s.apply(0)
+		s.c = next(s, s.nodes["n1"].opened)
+		next(s, s.nodes["n0"].opened).rest()
+		s.p = next(s, s.nodes["n0"].opened)
+		add := s.c.read()
+		s.request(add.VBucket(), 1)
+		s.c.write(mcbp.Response(add, mcbp.StatusSuccess))
+		require.NoError(t, next(s, done))
+		s.quiet()
+		var asked []int
+		for _, f := range s.nodes["n0"].seen() {
+			if f.Opcode() == mcbp.OpHello {
+				asked = append(asked, len(f.Value())/2)
+			}
+		}
+		assert.Equal(t, []int{4, 3}, asked)
 	})
 }
 

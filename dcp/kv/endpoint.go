@@ -24,7 +24,7 @@ type Endpoint struct {
 	// Addr is host:port; an IPv6 address stands in brackets, [::1]:11210.
 	Addr string
 	// TLS encrypts the connection; nil is plain TCP, unless there is a TLSSource. If it has no ServerName, the host of Addr
-	// is verified. Versions below 1.2 are not spoken, whatever its MinVersion. It is not changed, and must not be while the
+	// is verified; with InsecureSkipVerify nobody is, and the connection counts as encrypted all the same. Versions below 1.2 are not spoken, whatever its MinVersion. It is not changed, and must not be while the
 	// endpoint is in use.
 	TLS *tls.Config
 	// TLSSource gives the configuration in place of TLS, asked anew for each connection: certificates that have changed

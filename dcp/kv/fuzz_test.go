@@ -92,6 +92,40 @@ func FuzzHandshake(f *testing.F) {
 	})
 }
 
+// FuzzScramChallenge lets a node challenge us with anything. It is answered with a proof, or refused with a reason in our own
+// words; a challenge that would be much work is refused.
+func FuzzScramChallenge(f *testing.F) {
+	for _, rest := range []string{
+		"x,s=c2FsdA==,i=4096", "x,s=c2FsdA==,i=1048577", "x,s=,i=4096", ",s=c2FsdA==,i=4096", "x,s=c2FsdA==", "x,s=c2FsdA==,i=4096,x=1", "x,m=1,s=c2FsdA==,i=4096",
+	} {
+		f.Add(true, rest)
+		f.Add(false, "r="+rest)
+	}
+	f.Fuzz(func(t *testing.T, extends bool, rest string) {
+		c, _, err := newScramConversation(ScramSHA1, Credentials{User: "user", Password: "battery-staple"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		challenge := rest
+		if extends {
+			challenge = "r=" + c.nonce + rest
+		}
+		if _, iterations, _ := strings.Cut(challenge, ",i="); len(iterations) > 4 {
+			if why := badChallenge(challenge, c.nonce); why != "" && len(why) > 100 {
+				t.Fatalf("%q", why)
+			}
+			return // the work would only be slow
+		}
+		proof, why := c.answer(challenge)
+		if (proof == "") == (why == "") || len(why) > 100 {
+			t.Fatalf("proof %q, and why not %q", proof, why)
+		}
+		if err := c.verify(rest); !errors.Is(err, ErrServerUnproven) {
+			t.Fatalf("%v", err)
+		}
+	})
+}
+
 // consumed is the length of the first n frames.
 func consumed(b []byte, n int) (length int) {
 	for range n {
