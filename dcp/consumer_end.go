@@ -49,9 +49,10 @@ func (m *consumerMachine) ownEnd(v *vbucket, opaque mcbp.Opaque, reason mcbp.End
 	case streamAdding:
 		m.crash(&UnexpectedStreamEnd{VB: v.vb, AddOpaque: v.op.addOpaque, StreamOpaque: opaque, Reason: reason})
 	case streamLive:
-		if v.bornIn != nil {
-			v.bornIn.fail(v.vb, &StreamEndedError{VB: v.vb, Reason: reason})
-		} else {
+		for _, call := range v.heldTo {
+			call.fail(v.vb, &StreamEndedError{VB: v.vb, Reason: reason})
+		}
+		if v.bornIn == nil {
 			m.emit(publishEnd{vb: v.vb, opaque: opaque, reason: reason})
 		}
 		m.setState(v, streamNone)

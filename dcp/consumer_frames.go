@@ -76,8 +76,7 @@ func (m *consumerMachine) addAnswer(f mcbp.Frame, now time.Time) {
 		return
 	}
 	m.opaques.retire(op.addOpaque, now)
-	op.addAnswered = true
-	delete(m.byStream, op.vb.opaque)
+	op.addAnswered, op.moved = true, now
 	if f.Status() != mcbp.StatusSuccess {
 		err := &StreamStatusError{Op: mcbp.OpDCPAddStream, VB: op.vb.vb, Role: RoleConsumer, Status: f.Status()}
 		m.setState(op.vb, streamNone)
@@ -91,7 +90,7 @@ func (m *consumerMachine) addAnswer(f mcbp.Frame, now time.Time) {
 	m.setState(op.vb, streamLive)
 	if !op.settled {
 		op.vb.bornIn = op.call
-		op.call.born = append(op.call.born, op.vb)
+		op.vb.hold(op)
 	}
 	m.proceed(op, nil, now)
 }
@@ -150,20 +149,28 @@ func (m *consumerMachine) closeMoved(op *streamOp, now time.Time) {
 func (m *consumerMachine) streamRequest(f mcbp.Frame, now time.Time) {
 	v := m.vbucket(f.VBucket())
 	if v.known && v.opaque != f.Opaque() {
-		delete(m.byStream, v.opaque)
 		v.forget()
 	}
 	v.opaque, v.known = f.Opaque(), true
 	if op := v.op; op != nil && op.kind != opClose {
 		op.progressed(now)
-		m.byStream[f.Opaque()] = op
+		m.unlist(op)
+		op.stream = f.Opaque()
+		m.byStream[op.stream] = op
+	}
+}
+
+// unlist takes an operation out of byStream.
+func (m *consumerMachine) unlist(op *streamOp) {
+	if m.byStream[op.stream] == op {
+		delete(m.byStream, op.stream)
 	}
 }
 
 // streamRequestAnswer is the producer's answer; a rollback gives the consumer time to roll back and ask again.
 func (m *consumerMachine) streamRequestAnswer(f mcbp.Frame, now time.Time) {
 	op, ok := m.byStream[f.Opaque()]
-	if !ok || op.vb.opaque != f.Opaque() {
+	if !ok || op.vb.opaque != f.Opaque() || op.addAnswered {
 		return
 	}
 	op.progressed(now)
@@ -196,21 +203,19 @@ func (m *consumerMachine) stateRequest(f mcbp.Frame, now time.Time) {
 // stateAnswer is the consumer's answer to it. The request passed through us before, so it is known which state this
 // acknowledges.
 func (m *consumerMachine) stateAnswer(f mcbp.Frame, now time.Time) {
-	for op := range m.pending {
-		if op.kind != opTakeover || !op.vb.known || op.vb.opaque != f.Opaque() || op.requested == mcbp.VBucketMissing {
-			continue
-		}
-		op.moved = now
-		requested := op.requested
-		op.requested = mcbp.VBucketMissing
-		if f.Status() != mcbp.StatusSuccess {
-			m.settle(op, &StreamStatusError{Op: mcbp.OpDCPSetVBucketState, VB: op.vb.vb, Role: RoleConsumer, Status: f.Status()})
-		} else if requested == mcbp.VBucketActive {
-			op.active = true
-		}
-		m.takeoverMoved(op, now)
+	op, ok := m.byStream[f.Opaque()]
+	if !ok || op.kind != opTakeover || !op.vb.known || op.vb.opaque != f.Opaque() || op.requested == mcbp.VBucketMissing {
 		return
 	}
+	op.moved = now
+	requested := op.requested
+	op.requested = mcbp.VBucketMissing
+	if f.Status() != mcbp.StatusSuccess {
+		m.settle(op, &StreamStatusError{Op: mcbp.OpDCPSetVBucketState, VB: op.vb.vb, Role: RoleConsumer, Status: f.Status()})
+	} else if requested == mcbp.VBucketActive {
+		op.active = true
+	}
+	m.takeoverMoved(op, now)
 }
 
 // malformed is the crash because of a frame whose decoder refuses it.

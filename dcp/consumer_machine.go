@@ -25,7 +25,7 @@ type consumerMachine struct {
 	vbs     map[uint16]*vbucket
 	calls   map[callID]*streamCall
 	opaques opaqueTable
-	// byStream finds the add that waits for a STREAM_REQ answer, which names no vbucket.
+	// byStream finds the add or takeover that an answer to STREAM_REQ or SET_VBUCKET_STATE is about; they name no vbucket.
 	byStream map[mcbp.Opaque]*streamOp
 	// pending are the operations whose answer is awaited; each has a deadline.
 	pending map[*streamOp]struct{}
@@ -86,6 +86,9 @@ type vbucket struct {
 	past []mcbp.Opaque
 	// bornIn is the call that brought the live stream up, while it is unanswered.
 	bornIn *streamCall
+	// heldTo are the unanswered calls whose add has settled because of the live stream: its birth's, and those that found it
+	// there. If it ends before their answer, the answer says so.
+	heldTo []*streamCall
 }
 
 // pastOpaques is how many earlier streams of a vbucket are remembered. An end arrives at most a few streams late: the
@@ -105,8 +108,8 @@ type streamCall struct {
 	id   callID
 	open int
 	errs map[uint16]error
-	// born are the vbuckets whose streams came up in this call; if one ends before the answer, the answer says so.
-	born []*vbucket
+	// added are the vbuckets that are held to this call.
+	added []*vbucket
 }
 
 // opKind is what an operation does.
@@ -129,6 +132,7 @@ type streamOp struct {
 
 	// add and takeover
 	addOpaque   mcbp.Opaque
+	stream      mcbp.Opaque // of the last STREAM_REQ, and the key in byStream
 	addAnswered bool
 	accepted    bool
 	rolledBack  bool
@@ -232,7 +236,7 @@ func (m *consumerMachine) setState(v *vbucket, s streamState) {
 	if s != streamNone {
 		return
 	}
-	v.bornIn = nil
+	v.bornIn, v.heldTo = nil, nil
 	v.forget()
 }
 

@@ -69,8 +69,10 @@ func (m *consumerMachine) startNext(v *vbucket, now time.Time) {
 		v.op = op
 		op.began, op.moved = now, now
 		switch {
-		case op.kind == opClose && v.state == streamNone,
-			op.kind == opAdd && v.state == streamLive:
+		case op.kind == opClose && v.state == streamNone:
+			m.finish(op, nil)
+		case op.kind == opAdd && v.state == streamLive:
+			v.hold(op)
 			m.finish(op, nil)
 		case op.kind == opTakeover && v.state != streamNone:
 			m.finish(op, ErrStreamOpen)
@@ -148,6 +150,14 @@ func (m *consumerMachine) settle(op *streamOp, err error) {
 	}
 }
 
+// hold makes the answer of an add's call depend on the live stream until it is given.
+func (v *vbucket) hold(op *streamOp) {
+	if !op.settled {
+		v.heldTo = append(v.heldTo, op.call)
+		op.call.added = append(op.call.added, v)
+	}
+}
+
 func (c *streamCall) fail(vb uint16, err error) {
 	if c.errs == nil {
 		c.errs = map[uint16]error{}
@@ -159,10 +169,11 @@ func (c *streamCall) fail(vb uint16, err error) {
 
 func (m *consumerMachine) answer(call *streamCall) {
 	delete(m.calls, call.id)
-	for _, v := range call.born {
+	for _, v := range call.added {
 		if v.bornIn == call {
 			v.bornIn = nil
 		}
+		v.heldTo = slices.DeleteFunc(v.heldTo, func(c *streamCall) bool { return c == call })
 	}
 	m.emit(answerCall{call: call.id, errs: call.errs})
 }
@@ -170,6 +181,7 @@ func (m *consumerMachine) answer(call *streamCall) {
 // finish settles the operation and frees its vbucket; the caller then starts the next one.
 func (m *consumerMachine) finish(op *streamOp, err error) {
 	delete(m.pending, op)
+	m.unlist(op)
 	m.watchStale = m.watchStale || op.kind != opClose
 	if op.vb.op == op {
 		op.vb.op = nil
