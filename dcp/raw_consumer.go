@@ -15,10 +15,11 @@ import (
 // of the stable API. Neither may be used from two goroutines at once.
 type RawConsumer struct{ machine *consumerMachine }
 
-// What a call asks for. The operations of one call run in their order if they name the same vbucket.
 type (
+	// RawChange is one operation of a call. Those of one call run in their order if they name the same vbucket.
 	RawChange = streamChange
-	RawKind   = opKind
+	// RawKind is what an operation does.
+	RawKind = opKind
 	// RawCall names a call; its owner uses each value once.
 	RawCall = callID
 )

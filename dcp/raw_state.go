@@ -22,8 +22,8 @@ type RawVBucket struct {
 	// Known says that Stream is the opaque of the current stream or add: a STREAM_REQ has shown it.
 	Known  bool
 	Stream mcbp.Opaque
-	// Born says that a call waits in which the live stream came up.
-	Born bool
+	// Born says that a call waits in which the live stream came up, Held that one waits whose answer depends on it.
+	Born, Held bool
 	// Busy says that an operation is under way; Queued is how many wait behind it.
 	Busy   bool
 	Queued int
@@ -45,7 +45,7 @@ func (c *RawConsumer) VBucket(vb uint16) RawVBucket {
 	if !ok {
 		return RawVBucket{State: streamNone.String()}
 	}
-	raw := RawVBucket{State: v.state.String(), Known: v.known, Stream: v.opaque, Born: v.bornIn != nil, Queued: len(v.queue)}
+	raw := RawVBucket{State: v.state.String(), Known: v.known, Stream: v.opaque, Born: v.bornIn != nil, Held: len(v.heldTo) > 0, Queued: len(v.queue)}
 	if op := v.op; op != nil {
 		raw.Busy, raw.Settled = true, op.settled
 		raw.Accepted, raw.RolledBack, raw.Answered, raw.Active = op.accepted, op.rolledBack, op.addAnswered, op.active
@@ -150,6 +150,10 @@ func (w *stateWriter) vbucket(v *vbucket, seen RawTraffic) {
 	}
 	if v.op != nil {
 		w.op(v.op, seen)
+	}
+	for _, call := range v.heldTo {
+		w.word("held-to")
+		w.number(int64(w.names.Call(call.id)))
 	}
 	for _, op := range v.queue {
 		w.word("then")
