@@ -28,7 +28,7 @@ const (
 	actTakeover                  // the producer's engine sends the first state of vbucket a's takeover
 	actEnd                       // the producer's engine ends the stream of vbucket a
 	actLateEnd                   // the producer's engine ends the closed stream of vbucket a
-	actStrange                   // an engine sends the strange frame a about vbucket b
+	actStrange                   // an engine sends the strange frame a about vbucket b, and the relay reads it
 	actRead                      // the relay reads a frame from side a
 	actWrite                     // the relay writes what it holds from side a
 	actClose                     // the engine of side a closes its socket
@@ -127,10 +127,10 @@ func (w *world) ownersActions(on func(may bool, kind, a, b uint8)) {
 	on(cfg.cancel && w.replicator.Waits(), actCancel, 0, 0)
 }
 
-// strangeActions lists the frames that no engine should send, one at a time.
+// strangeActions lists the frames that no engine should send.
 func (w *world) strangeActions(on func(may bool, kind, a, b uint8)) {
 	cfg := w.cfg
-	if !w.linked() || w.strangeUnderWay() {
+	if !w.linked() {
 		return
 	}
 	one := func(may bool, s strange) { on(may, actStrange, uint8(s), 0) }
@@ -158,25 +158,6 @@ func (r *referee) retired(o mcbp.Opaque) bool {
 		}
 	}
 	return r.issued > 0
-}
-
-func (w *world) strangeUnderWay() bool {
-	for _, queues := range [][2][]mcbp.Frame{w.from, w.to, w.held} {
-		for _, queue := range queues {
-			for _, f := range queue {
-				if len(f) > 0 && w.isStrange(f) {
-					return true
-				}
-			}
-		}
-	}
-	return false
-}
-
-func (w *world) isStrange(f mcbp.Frame) bool {
-	o := f.Opaque()
-	short := !f.IsResponse() && len(f.Extras()) == 0 && f.Opcode() != mcbp.OpDCPCloseStream
-	return o == alienAnswer || o == alienStream || short || f.IsResponse() && o == firstOpaque && w.referee.retired(o)
 }
 
 // do makes an action happen, with everything that follows at once.
@@ -283,10 +264,13 @@ func (w *world) read(side relay.Side) {
 		w.socketLost(side)
 		return
 	}
-	if tables[side].Action(f.Magic(), f.Opcode()) != relay.ActionAsk {
+	if tables[side].Action(f.Magic(), f.Opcode()) != relay.ActionAsk || w.readFrame(side, f) {
 		w.pass(side, f)
-		return
 	}
+}
+
+// readFrame asks about a frame, compares the answer with the referee's, and reports whether the frame is passed on.
+func (w *world) readFrame(side relay.Side, f mcbp.Frame) (pass bool) {
 	shut := w.conn.Phase() == "shut"
 	want := verdict{vb: -1, event: "a frame", opaque: f.Opaque()}
 	if !shut {
@@ -313,9 +297,10 @@ func (w *world) read(side relay.Side) {
 		w.crash(relay.Consumer, &dcp.CrashError{Role: dcp.RoleConsumer, Err: reason})
 	case (got == relay.Pass) != want.pass:
 		w.fail(invTraps, "%v from the %v: verdict %d", w.describe(f), side, got)
-	case got == relay.Pass:
-		w.pass(side, f)
+	default:
+		return got == relay.Pass
 	}
+	return false
 }
 
 var tables = [2]*relay.Table{relay.DefaultTable(relay.Consumer), relay.DefaultTable(relay.Producer)}
@@ -338,19 +323,21 @@ func (w *world) pass(from relay.Side, f mcbp.Frame) {
 		w.held[from] = append(w.held[from], f)
 		return
 	}
-	w.to[from.Other()] = append(w.to[from.Other()], f)
+	w.carry(from.Other(), f)
 }
 
 func (w *world) write(from relay.Side) {
 	w.say("the relay writes to the %v", from.Other())
-	w.to[from.Other()] = append(w.to[from.Other()], w.held[from]...)
+	for _, f := range w.held[from] {
+		w.carry(from.Other(), f)
+	}
 	w.held[from] = nil
 }
 
 // closeSocket is an engine's last act on its connection. What it has sent before can still be read.
 func (w *world) closeSocket(side relay.Side) {
 	w.from[side] = append(w.from[side], mcbp.Frame{})
-	w.to[side] = nil
+	w.to[side], w.gone[side] = nil, true
 	if side == relay.Consumer {
 		w.consumer.disconnect(w.started)
 	} else {
@@ -364,7 +351,7 @@ func (w *world) socketLost(side relay.Side) {
 		w.lost = true
 		w.consumer.disconnect(w.started)
 		w.producer.disconnect()
-		w.to, w.from, w.held = [2][]mcbp.Frame{}, [2][]mcbp.Frame{}, [2][]mcbp.Frame{}
+		w.clearSockets()
 		return
 	}
 	w.crash(relay.Consumer, &dcp.CrashError{Role: dcp.RoleConsumer, Err: errReset})

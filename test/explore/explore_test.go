@@ -15,51 +15,50 @@ import (
 
 var only = flag.String("explore.config", "small", "which explorations to run: small, all, or the names of some, separated by commas")
 
-// everyday is what engines do without being at fault.
-func everyday(c config) config {
-	c.refuse, c.rollback, c.ends, c.lateEnds, c.time = true, 1, true, true, true
-	return c
-}
+var (
+	allOfOne  = [][]dcp.RawChange{add(0), closing(0), takeover(0), bareTakeover(0)}
+	mostOfOne = [][]dcp.RawChange{add(0), closing(0), takeover(0)}
+	allOfTwo  = [][]dcp.RawChange{
+		add(0), add(1), add(0, 1), closing(0), closing(1), closing(0, 1), takeover(0), takeover(1),
+		both(closing(0), add(1)), bareTakeover(0),
+	}
+	someOfTwo = [][]dcp.RawChange{add(0, 1), both(closing(1), add(0)), takeover(0)}
+)
 
-// faults is what they should not do.
-func faults(c config) config {
-	c.mute, c.refuseClose, c.drop = true, true, true
-	return c
-}
-
-func strangers(c config) config {
-	c.alien, c.repeat, c.malformed, c.time = true, true, true, false
-	return c
-}
-
-func owners(c config) config {
-	c.stop, c.fence, c.cancel, c.giveUp, c.refused = true, true, true, true, true
-	return c
-}
-
-func oneVBucket() [][]dcp.RawChange {
-	return [][]dcp.RawChange{add(0), closing(0), takeover(0), bareTakeover(0)}
-}
-
-func one(name string) config {
-	return config{name: name, vbs: 1, calls: [][][]dcp.RawChange{oneVBucket()}}
-}
-
-var configs = []config{
-	faults(everyday(one("engines"))),
-	strangers(everyday(one("strangers"))),
-	owners(everyday(one("owners"))),
-	func() config { c := everyday(one("progress")); c.progress = true; return c }(),
-	func() config {
-		c := owners(one("mail"))
-		c.mail, c.drop, c.ends, c.time = true, true, true, true
-		return c
-	}(),
-	func() config { c := everyday(one("overtake")); c.overtake = true; return c }(),
+// small are the explorations that every run of the tests makes, large those that a flag asks for.
+var small = []config{
+	{
+		name: "strangers", vbs: 1, calls: [][][]dcp.RawChange{allOfOne},
+		refuse: true, rollback: 1, ends: true, lateEnds: true, alien: true, repeat: true, malformed: true,
+	},
+	{
+		name: "faults", vbs: 1, calls: [][][]dcp.RawChange{mostOfOne},
+		refuse: true, ends: true, mute: true, refuseClose: true, drop: true, eof: true, time: true,
+	},
+	{
+		name: "owners", vbs: 1, calls: [][][]dcp.RawChange{mostOfOne},
+		refuse: true, drop: true, time: true, stop: true, fence: true, cancel: true, giveUp: true, refused: true,
+	},
+	{
+		name: "progress", vbs: 1, calls: [][][]dcp.RawChange{{add(0), takeover(0)}},
+		rollback: 1, time: true, progress: true,
+	},
+	{
+		name: "mail", vbs: 1, calls: [][][]dcp.RawChange{{add(0)}},
+		drop: true, mail: true, stop: true, fence: true, cancel: true,
+	},
+	{
+		name: "overtake", vbs: 1, calls: [][][]dcp.RawChange{mostOfOne},
+		refuse: true, ends: true, lateEnds: true, overtake: true,
+	},
+	{
+		name: "pair", vbs: 2, calls: [][][]dcp.RawChange{someOfTwo},
+		ends: true,
+	},
 }
 
 func TestExploration(t *testing.T) {
-	for _, cfg := range configs {
+	for _, cfg := range small {
 		name := cfg.name
 		if *only != "small" && *only != "all" && !strings.Contains(","+*only+",", ","+name+",") {
 			continue

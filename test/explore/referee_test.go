@@ -371,6 +371,18 @@ func (r *referee) judgeStateAnswer(w *world, f mcbp.Frame, out *verdict) {
 	out.event = "SET_VBUCKET_STATE answer of another stream"
 }
 
+// stop is the beginning of a planned stop: what the producer has to say to a close is not waited for, since it may be the
+// reason for the stop (history 4 and 6).
+func (r *referee) stop(w *world) {
+	r.stopping = true
+	for vb := range w.cfg.vbs {
+		if v := &r.vbs[vb]; v.closing[relay.Producer] {
+			v.closing[relay.Producer] = false
+			r.closeMoved(vb)
+		}
+	}
+}
+
 // expired lists what has waited too long, by the kind of crash that must follow: adds before takeovers before closes.
 func (r *referee) expired(w *world) (adds, takeovers, closes []uint16) {
 	for vb := range w.cfg.vbs {

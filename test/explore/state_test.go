@@ -125,7 +125,7 @@ func (w *world) append(b []byte) []byte {
 			word([...]string{"to", "from", "held"}[i])
 			num(side)
 			for _, f := range queue {
-				b = w.appendFrame(b, f, n)
+				b = appendFrame(b, f, n)
 			}
 		}
 	}
@@ -141,6 +141,8 @@ func (w *world) append(b []byte) []byte {
 		flag(s.start, "start")
 	}
 	flag(w.lost, "lost")
+	flag(w.gone[0], "consumer-gone")
+	flag(w.gone[1], "producer-gone")
 	flag(w.stopped, "stopped")
 	for _, mail := range [][]message{w.toConn, w.toReplicator} {
 		word("mail")
@@ -180,7 +182,7 @@ func (w *world) append(b []byte) []byte {
 	return b
 }
 
-func (w *world) appendFrame(b []byte, f mcbp.Frame, n *namer) []byte {
+func appendFrame(b []byte, f mcbp.Frame, n *namer) []byte {
 	if len(f) == 0 {
 		return append(b, " ["...)
 	}
@@ -188,14 +190,7 @@ func (w *world) appendFrame(b []byte, f mcbp.Frame, n *namer) []byte {
 	b = append(b, f.Opcode().String()...)
 	b = strconv.AppendInt(append(b, ' '), int64(f[0]), 10)
 	b = strconv.AppendInt(append(b, ' '), int64(f[6])<<8|int64(f[7]), 10)
-	switch o := f.Opaque(); {
-	case o == alienAnswer || o == alienStream:
-		b = append(b, " alien"...)
-	case f.IsResponse() && o == firstOpaque && w.referee.retired(o):
-		b = append(b, " repeated"...)
-	default:
-		b = strconv.AppendInt(append(b, ' '), int64(n.give(o)), 10)
-	}
+	b = strconv.AppendInt(append(b, ' '), int64(n.give(f.Opaque())), 10)
 	if !f.IsResponse() && len(f.Extras()) > 0 {
 		b = strconv.AppendInt(append(b, ' '), int64(f.Extras()[min(3, len(f.Extras())-1)]), 10)
 	}

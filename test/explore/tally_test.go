@@ -124,8 +124,11 @@ func stageOf(v dcp.RawVBucket) string {
 		}
 		return v.State + step
 	case "live":
-		if v.Born {
+		switch {
+		case v.Born:
 			return "live, call open"
+		case v.Held:
+			return "live, another call open"
 		}
 		return "live"
 	case "closing":

@@ -23,6 +23,8 @@ type world struct {
 	producer producerEngine
 	// Frames on their way from the relay to the engines and back. An empty frame is the end of the bytes.
 	to, from [2][]mcbp.Frame
+	// gone are the engines that have closed their sockets.
+	gone [2]bool
 	// held are frames that were decided and are not yet written to the other side, by the side they were read from.
 	held [2][]mcbp.Frame
 
@@ -196,7 +198,6 @@ func (w *world) startStep() {
 	w.procs[s.role] = process{conn: dcp.NewRawConn()}
 	if s.role == relay.Consumer {
 		w.conn, w.ownC = dcp.NewRawConsumer(limits), true
-		w.lost = false
 		w.started++
 	}
 	w.mailToReplicator(message{kind: mailStarted, role: s.role, conn: w.procs[s.role].conn})
@@ -208,15 +209,26 @@ func (w *world) endProcess(side relay.Side, reason error) {
 	w.procs[side] = process{}
 	w.consumer.disconnect(w.started)
 	w.producer.disconnect()
-	w.to, w.from, w.held = [2][]mcbp.Frame{}, [2][]mcbp.Frame{}, [2][]mcbp.Frame{}
+	w.clearSockets()
 	w.seen = [maxVBs]uint64{}
 	if side == relay.Consumer {
-		w.conn = nil
+		w.conn, w.lost = nil, false
 		w.toConn = nil
 		w.referee = referee{}
 	}
 	if p.conn != nil {
 		w.mailToReplicator(message{kind: mailDown, role: side, conn: p.conn, reason: reason})
+	}
+}
+
+func (w *world) clearSockets() {
+	w.to, w.from, w.held, w.gone = [2][]mcbp.Frame{}, [2][]mcbp.Frame{}, [2][]mcbp.Frame{}, [2]bool{}
+}
+
+// carry brings a frame to an engine, if it still reads.
+func (w *world) carry(to relay.Side, f mcbp.Frame) {
+	if !w.gone[to] && !w.lost {
+		w.to[to] = append(w.to[to], f)
 	}
 }
 
@@ -317,7 +329,7 @@ func (w *world) deliverToConn() {
 		for vb := range w.cfg.vbs {
 			w.cellC(uint16(vb), "a stop is asked for")
 		}
-		w.referee.stopping = true
+		w.referee.stop(w)
 		w.cause |= causeShut
 		w.performC(w.machineC().Shut(m.call, w.time()))
 	default:
@@ -355,9 +367,7 @@ func (w *world) performC(effects []dcp.RawEffect) (reason error) {
 		case dcp.RawInject:
 			w.say("   the connection sends %v to the %v", w.describe(e.Frame), e.To)
 			w.referee.injected(w, e.To, e.Frame)
-			if !w.lost {
-				w.to[e.To] = append(w.to[e.To], e.Frame)
-			}
+			w.carry(e.To, e.Frame)
 		case dcp.RawAnswer:
 			w.referee.answered(w, e)
 			w.mailToReplicator(message{kind: mailAnswer, call: e.Call, errs: e.Errs})
@@ -450,7 +460,7 @@ func (w *world) close(why string) {
 	w.procs = [2]process{}
 	w.consumer.disconnect(w.started)
 	w.producer.disconnect()
-	w.to, w.from, w.held = [2][]mcbp.Frame{}, [2][]mcbp.Frame{}, [2][]mcbp.Frame{}
+	w.clearSockets()
 	w.referee = referee{}
 	w.callers, w.fencer, w.stopper = [maxCallers]caller{}, caller{}, caller{}
 }
