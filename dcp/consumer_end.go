@@ -49,9 +49,7 @@ func (m *consumerMachine) ownEnd(v *vbucket, opaque mcbp.Opaque, reason mcbp.End
 	case streamAdding:
 		m.crash(&UnexpectedStreamEnd{VB: v.vb, AddOpaque: v.op.addOpaque, StreamOpaque: opaque, Reason: reason})
 	case streamLive:
-		for _, call := range v.heldTo {
-			call.fail(v.vb, &StreamEndedError{VB: v.vb, Reason: reason})
-		}
+		v.endHeld(nil, reason)
 		if v.bornIn == nil {
 			m.emit(publishEnd{vb: v.vb, opaque: opaque, reason: reason})
 		}
@@ -65,6 +63,15 @@ func (m *consumerMachine) ownEnd(v *vbucket, opaque mcbp.Opaque, reason mcbp.End
 	case streamNone:
 		m.counts.StaleEnds++
 		v.forget()
+	}
+}
+
+// endHeld makes the calls whose answer is held to the live stream say that it ended, but not the call that closed it.
+func (v *vbucket) endHeld(closer *streamCall, reason mcbp.EndReason) {
+	for _, call := range v.heldTo {
+		if call != closer {
+			call.fail(v.vb, &StreamEndedError{VB: v.vb, Reason: reason})
+		}
 	}
 }
 

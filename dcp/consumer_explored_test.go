@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shearpin/shearpin/dcp/mcbp"
+	"github.com/shearpin/shearpin/dcp/relay"
 )
 
 // What the exploration of test/explore has found, each as a story of its own.
@@ -55,4 +56,28 @@ func TestTheReplyIsTheTruthAboutAStreamThatWasThereBefore(t *testing.T) {
 	s.live(1, 3)
 	s.end(1, 3, mcbp.EndStateChanged)
 	assert.Len(t, s.ended, 2, "a call that is answered is told nothing more")
+}
+
+func TestTheReplyIsTheTruthAboutAStreamThatAnotherCallHasClosed(t *testing.T) {
+	s := newScript(t)
+	id := s.call(opAdd, 1, 2)
+	s.streamReq(1, 1)
+	s.streamReq(2, 2)
+	s.addAnswer(1, mcbp.StatusSuccess)
+	other := s.call(opClose, 1)
+	s.closeAnswer(relay.Consumer, 1, mcbp.StatusSuccess)
+	s.closeAnswer(relay.Producer, 1, mcbp.StatusSuccess)
+	s.ok(other)
+	s.addAnswer(2, mcbp.StatusSuccess)
+	var ended *StreamEndedError
+	s.failed(id, 1, &ended)
+	assert.Equal(t, mcbp.EndClosed, ended.Reason)
+	assert.NotContains(t, s.answers[id], uint16(2))
+
+	both := s.request(streamChange{VB: 3, Kind: opAdd}, streamChange{VB: 3, Kind: opClose})
+	s.streamReq(3, 3)
+	s.addAnswer(3, mcbp.StatusSuccess)
+	s.closeAnswer(relay.Consumer, 3, mcbp.StatusSuccess)
+	s.closeAnswer(relay.Producer, 3, mcbp.StatusSuccess)
+	s.ok(both)
 }

@@ -137,6 +137,7 @@ func (m *consumerMachine) closeMoved(op *streamOp, now time.Time) {
 		return
 	}
 	if op.closed {
+		op.vb.endHeld(op.call, mcbp.EndClosed)
 		m.setState(op.vb, streamNone)
 	} else {
 		m.setState(op.vb, streamLive)
