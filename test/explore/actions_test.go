@@ -19,7 +19,7 @@ const (
 	actGiveUp                    // the supervisor gives the link up
 	actFence                     // a fence, of an older incarnation if a is 1
 	actCancel                    // waiting calls are called off
-	actRestart                   // the supervisor's next step
+	actRestart                   // the supervisor's next step; if a is 1, what it wants to take down falls by itself
 	actOpen                      // the connection of side a opens its socket
 	actRefused                   // the connection of side a is refused
 	actConsumer                  // the consumer's engine takes a frame and chooses a
@@ -80,6 +80,7 @@ func (w *world) actions(all []action) []action {
 		on(w.producer.late[vb] != nil, actLateEnd, vb, 0)
 	}
 	on(len(w.restart) > 0, actRestart, 0, 0)
+	on(len(w.restart) > 0 && cfg.drop && !w.restart[0].start, actRestart, 1, 0)
 	for side := range uint8(2) {
 		p := w.procs[side]
 		connecting := p.conn != nil && !p.opened
@@ -124,7 +125,7 @@ func (w *world) ownersActions(on func(may bool, kind, a, b uint8)) {
 	on(cfg.giveUp && len(w.restart) > 0, actGiveUp, 0, 0)
 	on(cfg.fence && !w.fencer.waiting, actFence, 0, 0)
 	on(cfg.fence && !w.fencer.waiting, actFence, 1, 0)
-	on(cfg.cancel && w.replicator.Waits(), actCancel, 0, 0)
+	on(cfg.cancel, actCancel, 0, 0)
 }
 
 // strangeActions lists the frames that no engine should send.
@@ -177,7 +178,7 @@ func (w *world) do(a action) {
 	case actCancel:
 		w.cancelCalls()
 	case actRestart:
-		w.startStep()
+		w.restartNext(a.a == 1)
 	case actOpen, actRefused:
 		w.connect(relay.Side(a.a), a.kind == actOpen)
 	case actConsumer:
@@ -189,7 +190,7 @@ func (w *world) do(a action) {
 	case actTakeover:
 		w.producerTakesOver(int(a.a))
 	case actEnd:
-		w.say("the producer's vbucket %d changes", a.a)
+		w.sayf("the producer's vbucket %d changes", a.a)
 		w.producerEnds(int(a.a), mcbp.EndStateChanged)
 	case actLateEnd:
 		w.producerEndsLate(int(a.a))
@@ -200,10 +201,10 @@ func (w *world) do(a action) {
 	case actWrite:
 		w.write(relay.Side(a.a))
 	case actClose:
-		w.say("the %v's engine closes its socket", relay.Side(a.a))
+		w.sayf("the %v's engine closes its socket", relay.Side(a.a))
 		w.closeSocket(relay.Side(a.a))
 	case actReset:
-		w.say("the %v's engine resets its connection", relay.Side(a.a))
+		w.sayf("the %v's engine resets its connection", relay.Side(a.a))
 		w.socketLost(relay.Side(a.a))
 	case actExit:
 		w.crash(relay.Producer, &dcp.CrashError{Role: dcp.RoleProducer, Err: errReset})
@@ -214,7 +215,7 @@ func (w *world) do(a action) {
 	case actTick:
 		w.tick(a.a)
 	default:
-		w.fail(invOnce, "unknown action %v", a)
+		w.failf(invOnce, "unknown action %v", a)
 	}
 	w.deliver()
 	if w.broken == nil && !w.closed {
@@ -227,7 +228,7 @@ func (w *world) terminate() {
 	w.tally.count(invOnce)
 	for i, c := range w.callers {
 		if c.waiting {
-			w.fail(invOnce, "caller %d is not answered by the planned stop", i)
+			w.failf(invOnce, "caller %d is not answered by the planned stop", i)
 			return
 		}
 	}
@@ -236,18 +237,18 @@ func (w *world) terminate() {
 
 func (w *world) cancelCalls() {
 	w.cause |= causeCancelled
-	w.say("the calls that wait are called off")
+	w.sayf("the calls that wait are called off")
 	w.cellR("waiting calls are called off")
 	w.performR(w.machineR().CancelWaiting(dcp.ErrSuperseded))
 }
 
 func (w *world) connect(side relay.Side, opened bool) {
 	if !opened {
-		w.say("the %v connection is refused", side)
+		w.sayf("the %v connection is refused", side)
 		w.mailToReplicator(message{kind: mailRefused})
 		return
 	}
-	w.say("the %v connection is open", side)
+	w.sayf("the %v connection is open", side)
 	w.procs[side].opened = true
 	if side == relay.Consumer {
 		w.consumer.openAgain()
@@ -259,7 +260,7 @@ func (w *world) connect(side relay.Side, opened bool) {
 func (w *world) read(side relay.Side) {
 	f := w.from[side][0]
 	w.from[side] = w.from[side][1:]
-	w.say("the relay reads %v from the %v", w.describe(f), side)
+	w.sayf("the relay reads %v from the %v", w.describe(f), side)
 	if len(f) == 0 {
 		w.socketLost(side)
 		return
@@ -272,7 +273,7 @@ func (w *world) read(side relay.Side) {
 // readFrame asks about a frame, compares the answer with the referee's, and reports whether the frame is passed on.
 func (w *world) readFrame(side relay.Side, f mcbp.Frame) (pass bool) {
 	shut := w.conn.Phase() == "shut"
-	want := verdict{vb: -1, event: "a frame", opaque: f.Opaque()}
+	want := verdict{vb: -1, event: "any frame", opaque: f.Opaque()}
 	if !shut {
 		want = w.referee.judge(w, side, f)
 	}
@@ -288,7 +289,7 @@ func (w *world) readFrame(side relay.Side, f mcbp.Frame) (pass bool) {
 	if want.hears {
 		w.tally.count(invHeard)
 		if !w.heard && !w.willHear(want.vb) {
-			w.fail(invHeard, "nobody hears that the stream of vb %d has ended", want.vb)
+			w.failf(invHeard, "nobody hears that the stream of vb %d has ended", want.vb)
 		}
 	}
 	w.hearing = false
@@ -296,7 +297,7 @@ func (w *world) readFrame(side relay.Side, f mcbp.Frame) (pass bool) {
 	case reason != nil:
 		w.crash(relay.Consumer, &dcp.CrashError{Role: dcp.RoleConsumer, Err: reason})
 	case (got == relay.Pass) != want.pass:
-		w.fail(invTraps, "%v from the %v: verdict %d", w.describe(f), side, got)
+		w.failf(invTraps, "%v from the %v: verdict %d", w.describe(f), side, got)
 	default:
 		return got == relay.Pass
 	}
@@ -327,7 +328,7 @@ func (w *world) pass(from relay.Side, f mcbp.Frame) {
 }
 
 func (w *world) write(from relay.Side) {
-	w.say("the relay writes to the %v", from.Other())
+	w.sayf("the relay writes to the %v", from.Other())
 	for _, f := range w.held[from] {
 		w.carry(from.Other(), f)
 	}
@@ -364,7 +365,7 @@ func (w *world) tick(how uint8) {
 		before = w.text()
 	}
 	w.now++
-	w.say("time moves: %d s%s", int(step.Seconds()), [...]string{"", ", frames pass", ", our frames wait for the sockets"}[how])
+	w.sayf("time moves: %d s%s", int(step.Seconds()), [...]string{"", ", frames pass", ", our frames wait for the sockets"}[how])
 	if w.replicator.Waits() {
 		w.cause |= causeLate
 		w.cellR("a tick")
@@ -376,7 +377,7 @@ func (w *world) tick(how uint8) {
 	w.deliver()
 	w.tally.count(invTimer)
 	if before != "" && w.broken == nil && w.someoneWaits() && before == w.text() {
-		w.fail(invTimer, "time moves, nothing else does, and somebody waits")
+		w.failf(invTimer, "time moves, nothing else does, and somebody waits")
 	}
 }
 
@@ -398,7 +399,11 @@ func (w *world) tickConn(how uint8) {
 		}
 	}
 	adds, takeovers, closes := w.referee.expired(w)
-	w.cellOfAll(w.tickEvent(how, len(adds)+len(takeovers)+len(closes) > 0))
+	for vb := range w.cfg.vbs {
+		if w.referee.busy(vb) {
+			w.cellC(uint16(vb), w.tickEvent(how, len(adds)+len(takeovers)+len(closes) > 0))
+		}
+	}
 	reason := w.performC(w.machineC().Tick(w.time(), w.traffic(how == tickFull)))
 	w.referee.ticked(w, adds, takeovers, closes, reason)
 	if reason != nil {
@@ -428,11 +433,11 @@ func (w *world) look() {
 	moving := len(w.restart)+len(w.toConn)+len(w.toReplicator) > 0 || w.lost
 	timer := moving || w.replicator.Waits() || w.joined() && w.conn.Awaits()
 	if w.someoneWaits() && !timer {
-		w.fail(invTimer, "somebody waits without a timer")
+		w.failf(invTimer, "somebody waits without a timer")
 	}
 	connecting := !w.procs[relay.Consumer].opened
 	if w.fencer.waiting && !moving && !connecting {
-		w.fail(invTimer, "a fence waits, and nothing is connecting")
+		w.failf(invTimer, "a fence waits, and nothing is connecting")
 	}
 	if w.quiet() {
 		w.lookQuiet()
@@ -457,11 +462,11 @@ func (w *world) lookQuiet() {
 		w.tally.count(invHang)
 		for i, c := range w.callers {
 			if c.waiting {
-				w.fail(invHang, "both engines have said all they will, and caller %d waits", i)
+				w.failf(invHang, "both engines have said all they will, and caller %d waits", i)
 			}
 		}
 		if w.conn.Awaits() {
-			w.fail(invHang, "both engines have said all they will, and the connection waits")
+			w.failf(invHang, "both engines have said all they will, and the connection waits")
 		}
 	}
 	if w.conn.Awaits() || w.conn.Phase() != "open" {
@@ -476,7 +481,7 @@ func (w *world) lookQuiet() {
 		passive := w.consumer.streams[vb].state == passiveLive
 		active := w.producer.streams[vb].state != activeNone
 		if ours != passive || ours != active {
-			w.fail(invStreams, "vb %d: live here %t, at the consumer %t, at the producer %t", vb, ours, passive, active)
+			w.failf(invStreams, "vb %d: live here %t, at the consumer %t, at the producer %t", vb, ours, passive, active)
 		}
 	}
 	w.lookForResidue()
@@ -487,7 +492,7 @@ func (w *world) lookForResidue() {
 	text := string(w.appendConn(nil, &namer{}))
 	for _, word := range []string{"requested", "call", "starved"} {
 		if strings.Contains(text, word) {
-			w.fail(invResidue, "the machine still holds: %s", text)
+			w.failf(invResidue, "the machine still holds: %s", text)
 		}
 	}
 }

@@ -171,7 +171,7 @@ func (w *world) answer(side relay.Side, request mcbp.Frame, status mcbp.Status, 
 
 // send is an engine writing to its socket.
 func (w *world) send(side relay.Side, f mcbp.Frame) {
-	w.say("   the %v's engine sends %v", side, w.describe(f))
+	w.sayf("   the %v's engine sends %v", side, w.describe(f))
 	w.from[side] = append(w.from[side], f)
 }
 
@@ -179,7 +179,7 @@ func (w *world) send(side relay.Side, f mcbp.Frame) {
 func (w *world) consumerTakes(c choice) {
 	f := w.to[relay.Consumer][0]
 	w.to[relay.Consumer] = w.to[relay.Consumer][1:]
-	w.say("the consumer's engine takes %v and %s", w.describe(f), choiceNames[c])
+	w.sayf("the consumer's engine takes %v and %s", w.describe(f), choiceNames[c])
 	e := &w.consumer
 	e.mute = e.mute || c == chooseMute
 	switch {
@@ -190,7 +190,7 @@ func (w *world) consumerTakes(c choice) {
 		w.tally.count(invTraps)
 		switch {
 		case s.state == passiveRequested || s.state == passiveAccepted:
-			w.fail(invTraps, "CLOSE_STREAM of vb %d meets its unanswered ADD_STREAM at the consumer's engine", f.VBucket())
+			w.failf(invTraps, "CLOSE_STREAM of vb %d meets its unanswered ADD_STREAM at the consumer's engine", f.VBucket())
 		case c == chooseMute:
 		case c == chooseRefuse:
 			w.answer(relay.Consumer, f, mcbp.StatusTemporaryFailure, nil)
@@ -225,7 +225,7 @@ func (w *world) consumerTakes(c choice) {
 			w.answer(relay.Consumer, f, mcbp.StatusSuccess, nil)
 		}
 	default:
-		w.fail(invTraps, "unknown frame %v at the consumer's engine", f)
+		w.failf(invTraps, "unknown frame %v at the consumer's engine", f)
 	}
 }
 
@@ -273,7 +273,7 @@ func (w *world) consumerIsAnswered(f mcbp.Frame, c choice) {
 		}
 		return
 	}
-	w.fail(invTraps, "a STREAM_REQ's answer that the consumer's engine does not wait for")
+	w.failf(invTraps, "a STREAM_REQ's answer that the consumer's engine does not wait for")
 }
 
 // answerAdd answers the ADD_STREAM of a stream that was requested; the extras carry the opaque in network order.
@@ -285,7 +285,7 @@ func (w *world) answerAdd(s *passiveStream, status mcbp.Status) {
 // consumerAnswers is the ADD_STREAM's answer that was due.
 func (w *world) consumerAnswers(vb int) {
 	s := &w.consumer.streams[vb]
-	w.say("the consumer's engine answers the ADD_STREAM of vb %d", vb)
+	w.sayf("the consumer's engine answers the ADD_STREAM of vb %d", vb)
 	w.answerAdd(s, mcbp.StatusSuccess)
 	if s.state == passiveGhost {
 		*s = passiveStream{}
@@ -320,7 +320,7 @@ func (w *world) producerChoices(f mcbp.Frame) []choice {
 func (w *world) producerTakes(c choice) {
 	f := w.to[relay.Producer][0]
 	w.to[relay.Producer] = w.to[relay.Producer][1:]
-	w.say("the producer's engine takes %v and %s", w.describe(f), choiceNames[c])
+	w.sayf("the producer's engine takes %v and %s", w.describe(f), choiceNames[c])
 	e := &w.producer
 	e.mute = e.mute || c == chooseMute
 	switch {
@@ -360,7 +360,7 @@ func (w *world) producerTakes(c choice) {
 	case f.Opcode() == mcbp.OpDCPSetVBucketState:
 		w.producerIsAcknowledged(f, c)
 	default:
-		w.fail(invTraps, "unknown frame %v at the producer's engine", f)
+		w.failf(invTraps, "unknown frame %v at the producer's engine", f)
 	}
 }
 
@@ -370,7 +370,7 @@ func (w *world) lookForOvertaken(vb uint16) {
 	for _, queue := range [][]mcbp.Frame{w.from[relay.Consumer], w.held[relay.Consumer], w.to[relay.Producer]} {
 		for _, f := range queue {
 			if len(f) > 0 && f.Opcode() == mcbp.OpDCPStreamReq && !f.IsResponse() && f.VBucket() == vb {
-				w.fail(invTraps, "CLOSE_STREAM of vb %d has overtaken a STREAM_REQ", vb)
+				w.failf(invTraps, "CLOSE_STREAM of vb %d has overtaken a STREAM_REQ", vb)
 			}
 		}
 	}
@@ -406,7 +406,7 @@ func (w *world) sendState(vb int, state mcbp.VBucketState) {
 
 // producerTakesOver sends the first state of a takeover, when all documents are over.
 func (w *world) producerTakesOver(vb int) {
-	w.say("the producer's engine has sent all of vb %d", vb)
+	w.sayf("the producer's engine has sent all of vb %d", vb)
 	w.producer.streams[vb].state = activePending
 	w.sendState(vb, mcbp.VBucketPending)
 }
@@ -418,7 +418,7 @@ func (w *world) producerEnds(vb int, reason mcbp.EndReason) {
 }
 
 func (w *world) producerEndsLate(vb int) {
-	w.say("the producer's engine ends the stream of vb %d that was closed", vb)
+	w.sayf("the producer's engine ends the stream of vb %d that was closed", vb)
 	w.send(relay.Producer, w.producer.late[vb])
 	w.producer.late[vb] = nil
 }
@@ -465,7 +465,7 @@ var strangeNames = [...]string{
 }
 
 func (w *world) sendStrange(s strange, vb int) {
-	w.say("an engine %s (vb %d)", strangeNames[s], vb)
+	w.sayf("an engine %s (vb %d)", strangeNames[s], vb)
 	resp := func(side relay.Side, op mcbp.Opcode, o mcbp.Opaque) {
 		w.readFrame(side, (&mcbp.Packet{Magic: mcbp.MagicResponse, Opcode: op, Opaque: o}).Frame())
 	}

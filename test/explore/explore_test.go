@@ -3,17 +3,18 @@ package explore
 import (
 	"flag"
 	"fmt"
-	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/shearpin/shearpin/dcp"
 )
 
-var only = flag.String("explore.config", "small", "which explorations to run: small, all, or the names of some, separated by commas")
+var only = flag.String("explore.config", "small", "which explorations to run: small, large, or the names of some, separated by commas")
 
 var (
 	allOfOne  = [][]dcp.RawChange{add(0), closing(0), takeover(0), bareTakeover(0)}
@@ -25,11 +26,35 @@ var (
 	someOfTwo = [][]dcp.RawChange{add(0, 1), both(closing(1), add(0)), takeover(0)}
 )
 
-// small are the explorations that every run of the tests makes, large those that a flag asks for.
+// small are the explorations that every run of the tests makes: together they visit every cell that can be. The large ones
+// are asked for by a flag.
+var large = []config{
+	{
+		name: "one-all", vbs: 1, calls: [][][]dcp.RawChange{allOfOne},
+		refuse: true, rollback: 1, ends: true, lateEnds: true, drop: true, mute: true, refuseClose: true, time: true, stop: true,
+	},
+	{
+		name: "two", vbs: 2, calls: [][][]dcp.RawChange{allOfTwo},
+		refuse: true, ends: true, lateEnds: true, drop: true, stop: true,
+	},
+	{
+		name: "two-time", vbs: 2, calls: [][][]dcp.RawChange{someOfTwo},
+		refuse: true, ends: true, mute: true, time: true,
+	},
+	{
+		name: "three", vbs: 3, depth: 22,
+		calls: [][][]dcp.RawChange{
+			{add(0, 1, 2), both(closing(0), add(1, 2)), takeover(2)},
+			{add(0), closing(1), takeover(0), bareTakeover(1)},
+		},
+		refuse: true, rollback: 1, ends: true, lateEnds: true, drop: true, stop: true,
+	},
+}
+
 var small = []config{
 	{
 		name: "strangers", vbs: 1, calls: [][][]dcp.RawChange{allOfOne},
-		refuse: true, rollback: 1, ends: true, lateEnds: true, alien: true, repeat: true, malformed: true,
+		refuse: true, rollback: 1, ends: true, lateEnds: true, alien: true, repeat: true, malformed: true, stop: true,
 	},
 	{
 		name: "faults", vbs: 1, calls: [][][]dcp.RawChange{mostOfOne},
@@ -37,11 +62,15 @@ var small = []config{
 	},
 	{
 		name: "owners", vbs: 1, calls: [][][]dcp.RawChange{mostOfOne},
-		refuse: true, drop: true, time: true, stop: true, fence: true, cancel: true, giveUp: true, refused: true,
+		refuse: true, ends: true, drop: true, time: true, stop: true, fence: true, cancel: true, giveUp: true, refused: true,
 	},
 	{
-		name: "progress", vbs: 1, calls: [][][]dcp.RawChange{{add(0), takeover(0)}},
-		rollback: 1, time: true, progress: true,
+		name: "progress", vbs: 1, calls: [][][]dcp.RawChange{mostOfOne},
+		refuse: true, rollback: 1, time: true, progress: true,
+	},
+	{
+		name: "progress-closing", vbs: 1, calls: [][][]dcp.RawChange{{add(0), closing(0)}},
+		ends: true, refuseClose: true, time: true, progress: true, stop: true,
 	},
 	{
 		name: "mail", vbs: 1, calls: [][][]dcp.RawChange{{add(0)}},
@@ -52,23 +81,74 @@ var small = []config{
 		refuse: true, ends: true, lateEnds: true, overtake: true,
 	},
 	{
-		name: "pair", vbs: 2, calls: [][][]dcp.RawChange{someOfTwo},
+		name: "queue", vbs: 1, calls: [][][]dcp.RawChange{mostOfOne, {add(0), closing(0), bareTakeover(0)}},
+		refuse: true, ends: true, rollback: 2,
+	},
+	{
+		name: "pair", vbs: 2, calls: [][][]dcp.RawChange{{add(0, 1), both(closing(0), add(1))}, {closing(0), add(0), bareTakeover(0)}},
 		ends: true,
+	},
+	{
+		name: "pair-odd", vbs: 2, calls: [][][]dcp.RawChange{{add(0), add(0, 1), closing(0)}},
+		lateEnds: true, alien: true, repeat: true, malformed: true, stop: true,
 	},
 }
 
 func TestExploration(t *testing.T) {
-	for _, cfg := range small {
-		name := cfg.name
-		if *only != "small" && *only != "all" && !strings.Contains(","+*only+",", ","+name+",") {
+	cells := map[cell]int{}
+	var checks [invariants]int
+	var table strings.Builder
+	for _, cfg := range chosen(t) {
+		from := time.Now()
+		s := explore(&cfg, progress(t))
+		fmt.Fprintf(&table, "%s  %v\n", s.summary(), time.Since(from).Round(10*time.Millisecond))
+		if !assert.Nilf(t, s.found, "%s: %s", cfg.name, s.verdict()) {
 			continue
 		}
-		from := time.Now()
-		s := explore(&cfg, func(line string) { fmt.Fprintln(os.Stderr, line) })
-		if s.found != nil {
-			t.Log(strings.Join(s.story, "\n"))
+		for c, n := range s.tally.cells {
+			cells[c] += n
 		}
-		t.Log(s.summary(), time.Since(from))
-		assert.Nil(t, s.found, "%v", s.found)
+		for i, n := range s.tally.checks {
+			checks[i] += n
+		}
 	}
+	t.Logf("%s", table.String())
+	for i, n := range checks {
+		t.Logf("%-75s %10d checks", invariantNames[i], n)
+	}
+	if *only == "small" && !t.Failed() {
+		lookAtCells(t, cells)
+		for i, n := range checks {
+			assert.Positivef(t, n, "nothing has asked whether %s", invariantNames[i])
+		}
+	}
+}
+
+// chosen are the explorations that the flag asks for.
+func chosen(t *testing.T) []config {
+	t.Helper()
+	var some []config
+	for _, cfg := range small {
+		if *only == "small" || named(cfg.name) {
+			some = append(some, cfg)
+		}
+	}
+	for _, cfg := range large {
+		if *only == "large" || named(cfg.name) {
+			some = append(some, cfg)
+		}
+	}
+	require.NotEmptyf(t, some, "no exploration is called %q", *only)
+	return some
+}
+
+func named(name string) bool { return slices.Contains(strings.Split(*only, ","), name) }
+
+// progress tells how far a long search is.
+func progress(t *testing.T) func(string) {
+	t.Helper()
+	if *only == "small" {
+		return nil
+	}
+	return func(line string) { t.Log(line) }
 }

@@ -75,12 +75,12 @@ func explore(cfg *config, progress func(string)) *search {
 }
 
 func (s *search) add(w *world, n node) {
-	print := w.fingerprint(&s.buffer)
-	if _, old := s.known[print]; old {
+	mark := w.fingerprint(&s.buffer)
+	if _, old := s.known[mark]; old {
 		return
 	}
 	id := int32(len(s.nodes))
-	s.known[print] = id
+	s.known[mark] = id
 	s.nodes = append(s.nodes, n)
 	s.depth = max(s.depth, int(n.depth))
 	if len(s.worlds) < keepWorlds {
@@ -144,7 +144,15 @@ func tell(cfg *config, path []action) []string {
 	return story
 }
 
-// summary is the table of one search.
+// verdict is what was found, with its story.
+func (s *search) verdict() string {
+	if s.found == nil {
+		return "nothing found"
+	}
+	return fmt.Sprintf("%s: %s\n\n%s\n", invariantNames[s.found.invariant], s.found.what, strings.Join(s.story, "\n"))
+}
+
+// summary is the line of one search in a table.
 func (s *search) summary() string {
 	var b strings.Builder
 	reach := "every state"

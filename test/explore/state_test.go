@@ -141,6 +141,8 @@ func (w *world) append(b []byte) []byte {
 		flag(s.start, "start")
 	}
 	flag(w.lost, "lost")
+	flag(w.toldUp, "told-up")
+	flag(w.toldLost, "told-lost")
 	flag(w.gone[0], "consumer-gone")
 	flag(w.gone[1], "producer-gone")
 	flag(w.stopped, "stopped")
@@ -245,7 +247,6 @@ func (w *world) appendReferee(b []byte, n *namer) []byte {
 			flag(v.refused, "refused")
 		}
 		flag(asked && v.tookOver, "took-over")
-		flag(asked && v.closed, "closed")
 		flag(v.apart, "apart")
 		if r.busy(vb) {
 			num(w.now - v.moved)

@@ -1,6 +1,7 @@
 package explore
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -26,6 +27,7 @@ const (
 	invTraps
 	invOpaques
 	invFence
+	invNews
 	invResidue
 	invReplay
 	invariants
@@ -45,6 +47,7 @@ var invariantNames = [invariants]string{
 	invTraps:   "no engine meets a frame that its state forbids",
 	invOpaques: "our opaques are in our range and used once at a time",
 	invFence:   "a fence is answered when no older stream is left",
+	invNews:    "each loss of a link is told once",
 	invResidue: "when all is quiet, the machine has forgotten what is over",
 	invReplay:  "the same events give the same state, effect by effect",
 }
@@ -70,7 +73,7 @@ func newTally() *tally { return &tally{cells: map[cell]int{}} }
 
 func (t *tally) count(i invariant) { t.checks[i]++ }
 
-func (w *world) fail(i invariant, format string, args ...any) {
+func (w *world) failf(i invariant, format string, args ...any) {
 	if w.broken == nil {
 		w.broken = &violation{invariant: i, what: fmt.Sprintf(format, args...)}
 	}
@@ -149,11 +152,17 @@ func stageOf(v dcp.RawVBucket) string {
 
 // cellR counts an event of the replicator's machine.
 func (w *world) cellR(event string) {
-	state := string(w.replicator.AppendState(nil, w.time(), dcp.RawNames{
-		Opaque: func(mcbp.Opaque) int { return -1 }, Call: func(dcp.RawCall) int { return 0 },
-	}))
-	state, _, _ = strings.Cut(state, " ;")
-	w.tally.cells[cell{"replicator", strings.TrimSpace(state), event}]++
+	w.tally.cells[cell{"replicator", w.stageOfReplicator(), event}]++
+}
+
+// stageOfReplicator is what the replicator knows of its two connections, and whether it has begun to stop.
+func (w *world) stageOfReplicator() string {
+	w.scratch = w.replicator.AppendState(w.scratch[:0], w.time(), dcp.RawNames{
+		Opaque: func(mcbp.Opaque) int { return -1 }, Call: func(dcp.RawCall) int { return -1 },
+	})
+	state, _, _ := bytes.Cut(w.scratch, []byte(" ;"))
+	words := slices.DeleteFunc(bytes.Fields(state), func(word []byte) bool { return string(word) == "refused" })
+	return string(bytes.Join(words, []byte(" ")))
 }
 
 // What a story is told in.

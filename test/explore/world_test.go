@@ -40,6 +40,8 @@ type world struct {
 	known [2]*dcp.RawConn
 	// restart is what the supervisor does next.
 	restart []restartStep
+	// toldUp and toldLost are the news of this incarnation so far.
+	toldUp, toldLost bool
 	// lost is set when the producer's socket failed: its connection exits first.
 	lost bool
 	// toConn and toReplicator are messages between the two processes.
@@ -62,6 +64,7 @@ type world struct {
 	hearing, heard bool
 	hearingOf      int
 	broken         *violation
+	scratch        []byte
 }
 
 // process is a connection process.
@@ -74,7 +77,6 @@ type process struct {
 type restartStep struct {
 	start bool
 	role  relay.Side
-	conn  *dcp.RawConn
 }
 
 // caller is somebody who waits for an answer.
@@ -133,6 +135,7 @@ func newWorld(cfg *config, tally *tally) *world {
 func (w *world) copy() *world {
 	w.ownR, w.ownC = false, false
 	c := *w
+	c.scratch = nil
 	for side := range 2 {
 		c.to[side], c.from[side], c.held[side] = slices.Clip(c.to[side]), slices.Clip(c.from[side]), slices.Clip(c.held[side])
 	}
@@ -160,7 +163,7 @@ func (w *world) machineC() *dcp.RawConsumer {
 
 func (w *world) time() time.Time { return time.Unix(0, 0).Add(time.Duration(w.now) * step) }
 
-func (w *world) say(format string, args ...any) {
+func (w *world) sayf(format string, args ...any) {
 	if w.tally.story != nil {
 		w.tally.story(fmt.Sprintf(format, args...))
 	}
@@ -185,16 +188,20 @@ func (w *world) traffic(full bool) dcp.RawTraffic {
 
 // The processes.
 
-// startStep carries out the supervisor's next step.
-func (w *world) startStep() {
+// restartNext carries out the supervisor's next step. A connection that is to be taken down may fall by itself just before.
+func (w *world) restartNext(byItself bool) {
 	s := w.restart[0]
 	w.restart = w.restart[1:]
 	if !s.start {
-		w.say("the supervisor takes the %v connection down", s.role)
-		w.endProcess(s.role, actors.Shutdown)
+		w.sayf("the supervisor takes the %v connection down", s.role)
+		if !byItself {
+			w.endProcess(s.role, actors.Shutdown)
+			return
+		}
+		w.endProcess(s.role, &dcp.CrashError{Role: role(s.role), Err: errReset})
 		return
 	}
-	w.say("the supervisor starts the %v connection", s.role)
+	w.sayf("the supervisor starts the %v connection", s.role)
 	w.procs[s.role] = process{conn: dcp.NewRawConn()}
 	if s.role == relay.Consumer {
 		w.conn, w.ownC = dcp.NewRawConsumer(limits), true
@@ -234,7 +241,7 @@ func (w *world) carry(to relay.Side, f mcbp.Frame) {
 
 // crash is the abnormal exit of a connection process; its supervisor takes the other one down and starts both afresh.
 func (w *world) crash(side relay.Side, reason error) {
-	w.say("the %v connection exits: %v", side, reason)
+	w.sayf("the %v connection exits: %v", side, reason)
 	w.cause |= causeCrash
 	w.endProcess(side, reason)
 	sibling := side.Other()
@@ -286,6 +293,10 @@ func (w *world) deliverToReplicator() {
 		w.cause |= causeCrash
 		w.cellR(w.downEvent(m))
 		w.performR(w.machineR().Down(role(m.role), m.conn, m.reason, w.time()))
+		w.tally.count(invNews)
+		if !errors.Is(m.reason, actors.Shutdown) && !w.toldLost {
+			w.failf(invNews, "nobody is told that the link is lost")
+		}
 		if m.role == relay.Consumer && w.stopper.waiting && w.stopper.told {
 			w.answerStop(m.reason)
 		}
@@ -299,7 +310,7 @@ func (w *world) deliverToReplicator() {
 	case mailShutDone:
 		w.answerStop(nil)
 	default:
-		w.fail(invOnce, "message %d to the replicator", m.kind)
+		w.failf(invOnce, "message %d to the replicator", m.kind)
 	}
 }
 
@@ -319,21 +330,21 @@ func (w *world) deliverToConn() {
 	w.toConn = w.toConn[1:]
 	switch m.kind {
 	case mailJoin:
-		w.performC(w.machineC().Opened(w.time()))
+		w.goesOn(w.performC(w.machineC().Opened(w.time())))
 	case mailRequest:
 		for _, change := range m.changes {
 			w.cellC(change.VB, askEvents[change.Kind])
 		}
-		w.performC(w.machineC().Request(m.call, m.changes, w.time()))
+		w.goesOn(w.performC(w.machineC().Request(m.call, m.changes, w.time())))
 	case mailShut:
 		for vb := range w.cfg.vbs {
 			w.cellC(uint16(vb), "a stop is asked for")
 		}
 		w.referee.stop(w)
 		w.cause |= causeShut
-		w.performC(w.machineC().Shut(m.call, w.time()))
+		w.goesOn(w.performC(w.machineC().Shut(m.call, w.time())))
 	default:
-		w.fail(invOnce, "message %d to the connection", m.kind)
+		w.failf(invOnce, "message %d to the connection", m.kind)
 	}
 }
 
@@ -349,15 +360,33 @@ func (w *world) performR(effects []dcp.RawEffect) {
 		case dcp.RawReply:
 			w.reply(e)
 		case dcp.RawPublish:
-			w.say("the replicator publishes %T", e.Event)
+			w.sayf("the replicator publishes %T", e.Event)
+			w.published(e.Event)
 		case dcp.RawCloseConsumer:
 			if conn := w.procs[relay.Consumer].conn; conn != nil && conn == w.known[relay.Consumer] {
 				w.crash(relay.Consumer, e.Reason)
 			}
 		default:
-			w.fail(invOnce, "unknown effect %T", e)
+			w.failf(invOnce, "unknown effect %T", e)
 		}
 	}
+}
+
+// published is news of the link: it is up once, and lost once, in each incarnation.
+func (w *world) published(e dcp.Event) {
+	w.tally.count(invNews)
+	told := &w.toldLost
+	switch e.(type) {
+	case dcp.ConsumerStarted:
+		w.toldUp, w.toldLost = false, false
+		return
+	case dcp.LinkUp:
+		told = &w.toldUp
+	}
+	if *told {
+		w.failf(invNews, "%T is told twice", e)
+	}
+	*told = true
 }
 
 // performC carries out what the connection machine wants. It reports whether the machine has crashed.
@@ -365,14 +394,14 @@ func (w *world) performC(effects []dcp.RawEffect) (reason error) {
 	for i, e := range effects {
 		switch e := e.(type) {
 		case dcp.RawInject:
-			w.say("   the connection sends %v to the %v", w.describe(e.Frame), e.To)
+			w.sayf("   the connection sends %v to the %v", w.describe(e.Frame), e.To)
 			w.referee.injected(w, e.To, e.Frame)
 			w.carry(e.To, e.Frame)
 		case dcp.RawAnswer:
 			w.referee.answered(w, e)
 			w.mailToReplicator(message{kind: mailAnswer, call: e.Call, errs: e.Errs})
 		case dcp.RawStreamEnded:
-			w.say("   the connection tells that the stream of vb %d ended: %v", e.VB, e.Reason)
+			w.sayf("   the connection tells that the stream of vb %d ended: %v", e.VB, e.Reason)
 			w.referee.published(w, e)
 		case dcp.RawWatch:
 		case dcp.RawShutDone:
@@ -380,14 +409,22 @@ func (w *world) performC(effects []dcp.RawEffect) (reason error) {
 		case dcp.RawCrash:
 			w.tally.count(invLast)
 			if i != len(effects)-1 {
-				w.fail(invLast, "%T follows the crash", effects[i+1])
+				w.failf(invLast, "%T follows the crash", effects[i+1])
 			}
 			reason = e.Reason
 		default:
-			w.fail(invOnce, "unknown effect %T", e)
+			w.failf(invOnce, "unknown effect %T", e)
 		}
 	}
 	return reason
+}
+
+// goesOn is for what is never a reason to crash.
+func (w *world) goesOn(reason error) {
+	w.tally.count(invCrash)
+	if reason != nil {
+		w.failf(invCrash, "no reason to crash: %v", reason)
+	}
 }
 
 // The callers.
@@ -406,10 +443,10 @@ func (w *world) ask(n int, changes []dcp.RawChange) {
 	}
 	for _, change := range changes {
 		if v := &w.referee.vbs[change.VB]; c.alone {
-			v.tookOver, v.closed = false, false
+			v.tookOver = false
 		}
 	}
-	w.say("caller %d asks: %s", n, describeChanges(changes))
+	w.sayf("caller %d asks: %s", n, describeChanges(changes))
 	w.cellR("request")
 	w.performR(w.machineR().Request(c.id, changes, w.time()))
 }
@@ -429,7 +466,7 @@ func (w *world) stop() {
 	w.nextCall++
 	w.stopper = caller{waiting: true, id: w.nextCall}
 	w.cause |= causeShut
-	w.say("the manager asks for a planned stop")
+	w.sayf("the manager asks for a planned stop")
 	w.cellR("a stop is asked for")
 	w.performR(w.machineR().BeginShut())
 	if !w.replicator.Joined() {
@@ -443,17 +480,17 @@ func (w *world) stop() {
 func (w *world) answerStop(err error) {
 	w.tally.count(invOnce)
 	if !w.stopper.waiting {
-		w.fail(invOnce, "the stop is answered twice")
+		w.failf(invOnce, "the stop is answered twice")
 		return
 	}
-	w.say("the stop is answered: %v", err)
+	w.sayf("the stop is answered: %v", err)
 	w.stopper.waiting = false
 	w.stopped = true
 }
 
 // close ends the link: the manager terminates it after its stop, or its supervisor gives up.
 func (w *world) close(why string) {
-	w.say("the link is gone: %s", why)
+	w.sayf("the link is gone: %s", why)
 	w.closed = true
 	w.restart, w.toConn, w.toReplicator = nil, nil, nil
 	w.conn = nil
@@ -469,13 +506,13 @@ func (w *world) fenceOff(current bool) {
 	w.nextCall++
 	w.fencer = caller{waiting: true, id: w.nextCall}
 	if current {
-		w.say("somebody asks for a fence")
+		w.sayf("somebody asks for a fence")
 		w.cellR("fence")
 		w.fencer.fenced = w.started
 		w.performR(w.machineR().Fence(w.fencer.id))
 		return
 	}
-	w.say("somebody asks for a fence of the incarnation before")
+	w.sayf("somebody asks for a fence of the incarnation before")
 	w.cellR("fence after an older incarnation")
 	w.fencer.fenced = max(w.replicator.Incarnation(), 1) - 1
 	w.performR(w.machineR().FenceAfter(w.fencer.id, w.fencer.fenced))
@@ -494,10 +531,10 @@ func (w *world) waits(id dcp.RawCall) bool {
 func (w *world) reply(e dcp.RawReply) {
 	w.tally.count(invOnce)
 	if w.fencer.waiting && w.fencer.id == e.Call {
-		w.say("the fence is answered")
+		w.sayf("the fence is answered")
 		w.tally.count(invFence)
 		if w.consumer.leftOver && w.consumer.leftOf <= w.fencer.fenced {
-			w.fail(invFence, "the fence is answered, but streams of an older connection live at the consumer")
+			w.failf(invFence, "the fence is answered, but streams of an older connection live at the consumer")
 		}
 		w.fencer.waiting = false
 		return
@@ -508,16 +545,16 @@ func (w *world) reply(e dcp.RawReply) {
 			continue
 		}
 		c.waiting = false
-		w.say("caller %d is answered: %s", i, describeReply(e))
+		w.sayf("caller %d is answered: %s", i, describeReply(e))
 		w.tally.count(invCause)
 		switch {
 		case e.Err == nil && !c.told:
-			w.fail(invTruth, "caller %d is told what the connection did not say", i)
+			w.failf(invTruth, "caller %d is told what the connection did not say", i)
 		case e.Err != nil && w.cause == 0:
-			w.fail(invCause, "caller %d gets an error without a cause: %v", i, e.Err)
+			w.failf(invCause, "caller %d gets an error without a cause: %v", i, e.Err)
 		}
 		*c = caller{}
 		return
 	}
-	w.fail(invOnce, "an answer that nobody waits for: call %d", e.Call)
+	w.failf(invOnce, "an answer that nobody waits for: call %d", e.Call)
 }
