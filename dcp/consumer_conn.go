@@ -108,6 +108,9 @@ func (p *consumerConn) HandleCall(c *actors.Context, from actors.From, msg any) 
 // judge decides a batch of frames. Behind one that crashes the connection nothing is looked at.
 func (p *consumerConn) judge(batch *askedFrames) {
 	for i, f := range batch.frames {
+		if batch.from == relay.Producer && f.Opcode() == mcbp.OpDCPStreamEnd && !f.IsResponse() {
+			p.env.meter.ended(f, p.machine.endsIn(f))
+		}
 		event := p.flight.read(p.now, batch.from, f)
 		batch.verdicts[i] = p.machine.frame(batch.from, f, p.now)
 		switch {
@@ -120,10 +123,11 @@ func (p *consumerConn) judge(batch *askedFrames) {
 	}
 }
 
-// changed records a vbucket's change of state; the connection's, if that was the reason, goes first.
+// changed records and counts a vbucket's change of state; the connection's, if that was the reason, goes first.
 func (p *consumerConn) changed(vb uint16, from, to streamState) {
 	p.enter(p.machine.phase)
 	p.flight.vbucket(p.now, vb, from, to)
+	p.env.meter.changed(p.now, vb, from, to)
 }
 
 func (p *consumerConn) caller(from actors.From) callID {
@@ -174,6 +178,7 @@ func (p *consumerConn) join(c *actors.Context, msg joinProducer) error {
 		Log:      p.env.logger("relay"),
 	})
 	p.env.heard.listen(p.relay)
+	p.env.meter.listen(p.relay)
 	running := p.relay
 	c.Go(func(ctx context.Context) any { return relayStopped{err: running.Run(ctx)} })
 	p.machine.opened(c.Clock().Now())

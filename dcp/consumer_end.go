@@ -38,6 +38,19 @@ func (m *consumerMachine) streamEnd(f mcbp.Frame, now time.Time) {
 	}
 }
 
+// endsIn says what a STREAM_END is going to end: the state of the vbucket whose stream it names, stale if that had ended before,
+// or unknown.
+func (m *consumerMachine) endsIn(f mcbp.Frame) string {
+	v, ok := m.vbs[f.VBucket()]
+	switch {
+	case ok && v.known && v.opaque == f.Opaque() && v.state != streamNone:
+		return v.state.String()
+	case ok && (v.known && v.opaque == f.Opaque() || slices.Contains(v.past, f.Opaque())):
+		return "stale"
+	}
+	return "unknown"
+}
+
 // beingAdded reports whether an ADD_STREAM of the vbucket is on the wire and unanswered.
 func (v *vbucket) beingAdded() bool {
 	return (v.state == streamAdding || v.state == streamTakeover) && v.op != nil && !v.op.addAnswered && !v.op.active

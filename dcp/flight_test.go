@@ -246,3 +246,18 @@ func BenchmarkFlight(b *testing.B) {
 		})
 	}
 }
+
+// The connection's own state is recorded before what follows from it.
+func TestFlightTellsWhyStreamsClose(t *testing.T) {
+	p := newConsumerConn(&linkEnv{log: slog.New(slog.DiscardHandler)})
+	p.flight, p.machine.changed = newFlightRecorder(16, flightStart), p.changed
+	p.machine.opened(flightStart)
+	p.enter(p.machine.phase)
+	p.machine.setState(p.machine.vbucket(3), streamLive)
+	p.machine.shut(1, flightStart)
+	var states []string
+	for _, e := range p.flight.events() {
+		states = append(states, e.From+" "+e.To)
+	}
+	assert.Equal(t, []string{"connecting open", "none live", "open shutting", "live closing"}, states)
+}

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/shearpin/shearpin/actors"
 	"github.com/shearpin/shearpin/dcp/kv"
 	"github.com/shearpin/shearpin/supervisor"
@@ -36,6 +38,10 @@ type Options struct {
 	Events *actors.Bus[Event]
 	// SupervisorEvents gets the starts and exits of all processes below; nil drops them.
 	SupervisorEvents *actors.Bus[supervisor.Event]
+	// Metrics gets the metrics of the replications, as long as they run; nil gets none. Managers may share it. What it cannot
+	// take beside what is registered there is a [MetricsError] of the start.
+	Metrics prometheus.Registerer
+	metrics *metrics
 }
 
 func (o Options) validate() (Options, error) {
@@ -61,6 +67,7 @@ func (o Options) validate() (Options, error) {
 		o.Jitter = func(d time.Duration) time.Duration { return rand.N(d + 1) }
 	}
 	o.Limits = o.Limits.withDefaults()
+	o.metrics = newMetrics(o.Metrics, o.Bucket, o.Consumer)
 	return o, nil
 }
 
@@ -145,7 +152,10 @@ func (m *Manager) Stop(ctx context.Context) error {
 	if m.top == nil {
 		return errors.New("dcp: Stop of a manager that belongs to another supervisor")
 	}
-	return m.top.Stop(ctx, actors.Shutdown)
+	if err := m.top.Stop(ctx, actors.Shutdown); err != nil {
+		return err
+	}
+	return m.opts.metrics.left(ctx)
 }
 
 func (m *Manager) call(ctx context.Context, msg any) error {

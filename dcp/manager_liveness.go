@@ -63,7 +63,9 @@ func (p *managerProcess) status() Status {
 	return s
 }
 
-// forgetUnheard drops what was heard on links that are no more.
+// forgetUnheard drops what was heard, and counted, on links that are no more.
 func (p *managerProcess) forgetUnheard() {
-	maps.DeleteFunc(p.heard, func(key linkKey, _ *hearing) bool { return p.machine.links[key] == nil && p.running[key] == nil })
+	gone := func(key linkKey) bool { return p.machine.links[key] == nil && p.running[key] == nil }
+	maps.DeleteFunc(p.heard, func(key linkKey, _ *hearing) bool { return gone(key) })
+	p.opts.metrics.forget(gone)
 }

@@ -74,6 +74,9 @@ func newManagerProcess(opts Options, links *actors.PID) *managerProcess {
 }
 
 func (p *managerProcess) Init(c *actors.Context) error {
+	if err := p.opts.metrics.join(c.Ctx()); err != nil {
+		return err
+	}
 	c.SendAfter(managerTickEvery, managerTick{})
 	return nil
 }
@@ -256,6 +259,7 @@ func (p *managerProcess) request(c *actors.Context, key linkKey, limit time.Dura
 func (p *managerProcess) publish(event Event) {
 	switch e := event.(type) {
 	case LinkGaveUp:
+		p.opts.metrics.link(keyOf(e.Link)).event(e)
 		p.log.Warn("link_gave_up", "producer", e.Producer, "conn", e.Conn, "err", e.Reason)
 	case StreamLost:
 		p.log.Info("stream_lost", "producer", e.Producer, "conn", e.Conn, "vb", e.VB, "owner", e.Owner, "epoch", e.Epoch)

@@ -45,6 +45,7 @@ func (p *managerProcess) startLink(c *actors.Context, key linkKey) {
 		manager:   c.Self(),
 		jitter:    p.opts.Jitter,
 		heard:     p.heard[key],
+		meter:     p.opts.metrics.link(key),
 	}
 	p.running[key] = &runningLink{env: env}
 	limit := p.opts.Limits.Connect

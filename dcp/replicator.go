@@ -123,6 +123,7 @@ func (r *replicator) HandleInfo(c *actors.Context, msg any) error {
 		}
 	case connRefused:
 		r.machine.connectFailed(msg.err)
+		r.env.meter.refused(msg.role, msg.err)
 	case connOpened:
 		if msg.role == RoleProducer && msg.pid == r.machine.producer.pid {
 			r.producer = msg.conn
@@ -193,6 +194,7 @@ func (r *replicator) publish(c *actors.Context, event Event) {
 	if crash, ok := event.(LinkCrashed); ok {
 		r.log.Info("link_crashed", "incarnation", crash.Incarnation, "err", crash.Reason, "vbs", crash.VBs)
 	}
+	r.env.meter.event(event)
 	c.Send(r.env.manager, linkNews{env: r.env, event: event})
 	if r.env.events != nil {
 		r.env.events.Publish(event)

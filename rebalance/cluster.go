@@ -12,6 +12,7 @@ import (
 	"github.com/shearpin/shearpin/rebalance/store"
 	"github.com/shearpin/shearpin/rebalance/vbmap"
 	"github.com/shearpin/shearpin/supervisor"
+	"github.com/shearpin/shearpin/supervisor/metrics"
 )
 
 // Cluster is a set of KV nodes under management: their replications run, and their vbuckets can be moved, for as long as
@@ -21,6 +22,8 @@ type Cluster struct {
 	root *actors.PID
 	// own is the store if it is ours to close.
 	own store.Store
+	// processes is on the registerer of the configuration, if there is one.
+	processes *metrics.Collector
 }
 
 // Open starts the management of a cluster. Buckets that the store knows are taken up again: their replications are
@@ -44,12 +47,39 @@ func Open(ctx context.Context, config Config) (*Cluster, error) {
 
 func (c *Cluster) start(ctx context.Context, env *environment) (*Cluster, error) {
 	c.env = env
+	if err := c.measure(ctx); err != nil {
+		return nil, errors.Join(err, env.system.Close(ctx), c.closeStore())
+	}
 	root, err := env.system.Start(ctx, supervisor.New(env.tree()), actors.WithKind("supervisor"))
 	if err != nil {
+		c.unmeasure()
 		return nil, errors.Join(err, env.system.Close(ctx), c.closeStore())
 	}
 	c.root = root
 	return c, nil
+}
+
+// measure shows the metrics of the processes.
+func (c *Cluster) measure(ctx context.Context) error {
+	registerer := c.env.config.Metrics
+	if registerer == nil {
+		return nil
+	}
+	collector, err := metrics.New(ctx, c.env.system, c.env.supervisorEvents)
+	if err != nil {
+		return err
+	}
+	if err := registerer.Register(collector); err != nil {
+		return fmt.Errorf("rebalance: Config.Metrics: %w", err)
+	}
+	c.processes = collector
+	return nil
+}
+
+func (c *Cluster) unmeasure() {
+	if c.processes != nil {
+		c.env.config.Metrics.Unregister(c.processes)
+	}
 }
 
 func (c *Cluster) closeStore() error {
@@ -67,6 +97,7 @@ func (c *Cluster) Close(ctx context.Context) error {
 	if errors.Is(err, actors.NoProcess) {
 		err = nil
 	}
+	c.unmeasure()
 	return errors.Join(err, c.env.system.Close(ctx), c.closeStore())
 }
 

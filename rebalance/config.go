@@ -9,6 +9,8 @@ import (
 	"net"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/shearpin/shearpin/dcp"
 	"github.com/shearpin/shearpin/dcp/kv"
 	"github.com/shearpin/shearpin/rebalance/schedule"
@@ -56,6 +58,9 @@ type Config struct {
 	Store store.Store
 	// Log gets one line per state change; nil discards them.
 	Log *slog.Logger
+	// Metrics gets the metrics of the replications and of the processes (docs/operations.md), as long as the cluster is open;
+	// nil gets none. Clusters that share a registerer must be told apart, by prometheus.WrapRegistererWith.
+	Metrics prometheus.Registerer
 	// Limits bound how long things may take and how many may be under way.
 	Limits Limits
 	// Connections is the number of DCP connections per pair of nodes and bucket, 1 to 64; 0 means 1.

@@ -60,7 +60,7 @@ func newEnvironment(config Config, buckets *store.Buckets) *environment {
 		child, err = dcp.Child("replications", dcp.Options{
 			Bucket: bucket, Consumer: node, Endpoints: e.nodes.endpoint, Limits: config.Limits.Replication,
 			Connections: config.Connections, Log: config.Log, Events: e.replicationEvents,
-			SupervisorEvents: e.supervisorEvents,
+			SupervisorEvents: e.supervisorEvents, Metrics: config.Metrics,
 		}, func(m *dcp.Manager) { manager = m })
 		return child, manager, err
 	}

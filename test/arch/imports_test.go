@@ -14,6 +14,7 @@ var mayImport = map[string][]string{
 	"actors/actortest": {"actors"},
 
 	"supervisor":                  {"actors"},
+	"supervisor/metrics":          {"actors", "supervisor"},
 	"supervisor/internal/workers": {"actors", "actors/actortest", "supervisor"},
 
 	"dcp/mcbp":         {},
@@ -28,7 +29,7 @@ var mayImport = map[string][]string{
 	"rebalance/store":           {"rebalance/vbmap"},
 	"rebalance/store/storetest": {"rebalance/store", "rebalance/vbmap"},
 	"rebalance": {
-		"actors", "supervisor", "dcp", "dcp/mcbp", "dcp/kv",
+		"actors", "supervisor", "supervisor/metrics", "dcp", "dcp/mcbp", "dcp/kv",
 		"rebalance/vbmap", "rebalance/schedule", "rebalance/store",
 	},
 }
