@@ -290,6 +290,21 @@ func TestNameInUseNeedsThreeKicksInARow(t *testing.T) {
 	t.Run("one never came up", func(t *testing.T) { kicks(t, func(d *desk) { d.crash(4, ErrSocketClosed) }) })
 }
 
+func TestALinkThatIsEndingAnywayIsNotRebuiltForANewEpoch(t *testing.T) {
+	d := newDesk(t)
+	d.live("n1", 5)
+	d.now = d.now.Add(time.Minute)
+	d.crash(1, ErrSocketClosed)
+	d.kick(2, 0)
+	d.kick(3, 0)
+	d.apply(1, "move", map[uint16]string{6: "n1"})
+	d.kick(4, 0)
+	require.Len(t, d.stopped, 1)
+	d.prepare(2)
+	d.pass(d.m.limits.Grace)
+	assert.Empty(t, d.reset)
+}
+
 func TestAFenceUsesTheLinkIfItRunsAndItsNameOtherwise(t *testing.T) {
 	d := newDesk(t)
 	id := d.do(func(id callID) { d.m.fence(id, 5, "n1") })
