@@ -257,9 +257,8 @@ func (s *site) own(id callID, owner string, vbs []uint16, f func()) {
 	before := len(s.m.out)
 	accepted := func() bool {
 		for _, e := range s.m.out[before:] {
-			var stale *StaleEpoch
-			var full *OverloadedError
-			if a, ok := e.(answerManager); ok && a.call == id && (errors.As(a.err, &stale) || errors.As(a.err, &full)) {
+			var apply *ApplyError
+			if a, ok := e.(answerManager); ok && a.call == id && a.err != nil && !errors.As(a.err, &apply) {
 				return false
 			}
 		}
