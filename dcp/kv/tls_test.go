@@ -341,3 +341,22 @@ func TestScramAndPlainUnderTLS(t *testing.T) {
 		assert.Equal(t, m == kv.Plain, strings.Contains(string(s.seen()[1]), password))
 	}
 }
+
+// crypto/tls says goodbye when it is closed, and waits for it to be read.
+func TestAbortDoesNotWaitForAPeerThatDoesNotRead(t *testing.T) {
+	ca := newAuthority(t)
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		ours := &counted{Conn: near}
+		client := tls.Client(ours, &tls.Config{InsecureSkipVerify: true})
+		server := tls.Server(far, &tls.Config{Certificates: []tls.Certificate{ca.node("n0.example")}, SessionTicketsDisabled: true})
+		done := outcome(func() (any, error) { return nil, server.HandshakeContext(t.Context()) })
+		require.NoError(t, client.HandshakeContext(t.Context()))
+		require.NoError(t, (<-done).err)
+		since := time.Now()
+		kv.Abort(client)
+		assert.Zero(t, time.Since(since))
+		assert.True(t, ours.closed.Load())
+		_ = far.Close()
+	})
+}
