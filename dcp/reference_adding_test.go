@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/shearpin/shearpin/actors"
 	"github.com/shearpin/shearpin/dcp/mcbp"
 	"github.com/shearpin/shearpin/dcp/relay"
 )
@@ -328,5 +329,8 @@ func TestReference_0_reason(t *testing.T) {
 			require.True(t, errors.As(err, &link) && errors.As(err, &crash) && errors.As(err, &end), "%v", err)
 			assert.Same(t, cause, end)
 		}
+		p.down(RoleProducer, actors.Killed)
+		require.Len(t, p.crashes(), 1, "the other's end says nothing new, however it ends")
+		require.ErrorIs(t, p.crashes()[0].Reason, error(cause))
 	}
 }
