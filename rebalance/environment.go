@@ -34,6 +34,9 @@ type environment struct {
 	// replicate describes the tree that holds the streams of a bucket into a node, and the handle on it.
 	replicate func(bucket, node string) (supervisor.ChildSpec, replications, error)
 
+	// publishing orders the publishers' attempts.
+	publishing laneTurns
+
 	// janitorRuns counts the runs that have ended.
 	janitorRuns atomic.Int64
 }

@@ -78,6 +78,7 @@ func TestTheJanitorLeavesAHealthyBucketAlone(t *testing.T) {
 // A periodic run of the janitor that finds nothing to do takes no epoch and writes nothing.
 func TestAPeriodicRunOnlyLooks(t *testing.T) {
 	inFakeCluster(t, func(t *testing.T, i *interrupted) {
+		require.NoError(t, after(t.Context(), 2*publishLimit), "the publisher sends its first map twice")
 		before, err := i.cluster.env.buckets.Get(t.Context(), "orders")
 		require.NoError(t, err)
 		ops := i.journal()

@@ -13,7 +13,8 @@ import (
 
 // publisher brings the maps of all buckets to their nodes, which hand them to clients. Changes that come while one is
 // under way go out together. Nodes take a configuration that is older than the one they have (kv-observed), so each node has
-// one sender at a time, and revisions are those of the store, which only grow.
+// one sender at a time, whichever publisher it belongs to, and revisions are those of the store, which only grow. What a
+// sender left on the wire when it gave up may still arrive after its successor's, which is therefore sent once more later.
 type publisher struct {
 	actors.Base
 	env     *environment
@@ -35,6 +36,9 @@ type lane struct {
 	latest     publishable
 	sent       int64
 	sending    bool
+	// doubtful says that an attempt was abandoned whose configuration may yet arrive: this publisher's own, or one of the
+	// publisher before it.
+	doubtful bool
 }
 
 // publishable is a configuration that can be sent.
@@ -74,6 +78,8 @@ type (
 		err          error
 	}
 	retryLane struct{ bucket, node string }
+	// repeatLane is told once no abandoned attempt can arrive any more.
+	repeatLane struct{ bucket, node string }
 )
 
 func newPublisher(e *environment) *publisher {
@@ -158,6 +164,11 @@ func (p *publisher) HandleInfo(c *actors.Context, msg any) error {
 		if l := pub.lanes[m.node]; l != nil {
 			p.send(c, m.bucket, m.node, l)
 		}
+	case repeatLane:
+		if l := p.publication(m.bucket).lanes[m.node]; l != nil {
+			l.sent = 0
+			p.send(c, m.bucket, m.node, l)
+		}
 	default:
 		return p.Base.HandleInfo(c, msg)
 	}
@@ -205,7 +216,7 @@ func (p *publisher) fanOut(c *actors.Context, bucket string, pub *publication, r
 			continue
 		}
 		closeWith(c, connection)
-		pub.lanes[node] = &lane{connection: connection}
+		pub.lanes[node] = &lane{connection: connection, doubtful: true}
 	}
 	for _, w := range pub.waiters {
 		if w.revision == -1 {
@@ -225,9 +236,14 @@ func (p *publisher) send(c *actors.Context, bucket, node string, l *lane) {
 		return
 	}
 	l.sending = true
-	connection, ready := l.connection, l.latest
+	connection, ready, turns := l.connection, l.latest, &p.env.publishing
 	c.Go(func(ctx context.Context) any {
 		_, err := within(ctx, publishLimit, func(ctx context.Context) (struct{}, error) {
+			done, err := turns.take(ctx, lanePlace{bucket, node})
+			if err != nil {
+				return struct{}{}, err
+			}
+			defer done()
 			return struct{}{}, connection.SetClusterConfig(ctx, bucket, configEpoch, ready.revision, ready.config)
 		})
 		return mapSent{bucket, node, ready.revision, err}
@@ -248,12 +264,17 @@ func (p *publisher) mapSent(c *actors.Context, m mapSent) {
 			delete(pub.lanes, m.node)
 			return
 		}
+		if l.doubtful {
+			l.doubtful = false
+			c.SendAfter(publishLimit, repeatLane{m.bucket, m.node})
+		}
 		p.send(c, m.bucket, m.node, l)
 	case !slices.Contains(l.latest.servers, m.node):
 		// It holds nothing any more, and may be switched off.
 		_ = l.connection.Close()
 		delete(pub.lanes, m.node)
 	default:
+		l.doubtful = true
 		p.log.Warn("map_not_published", "bucket", m.bucket, "node", m.node, "err", m.err)
 		c.SendAfter(publishRetry, retryLane{m.bucket, m.node})
 	}

@@ -92,6 +92,71 @@ func TestWhatIsUnchangedIsNotSentAgain(t *testing.T) {
 	})
 }
 
+// A publisher that dies leaves an attempt behind that has not noticed. Its successor does not overtake it: nodes take whatever
+// comes last, and that must be the newest.
+func TestAPublisherDoesNotOvertakeTheAttemptOfOneThatDied(t *testing.T) {
+	inFakeCluster(t, func(t *testing.T, i *interrupted) {
+		underWay, goOn := make(chan struct{}), make(chan struct{})
+		i.world.setGate(func(_ context.Context, op fakeOp) error {
+			if op.Number == 1 {
+				close(underWay)
+				<-goOn
+			}
+			return nil
+		})
+		i.touch()
+		i.cluster.env.publish("orders")
+		<-underWay
+		i.cluster.env.system.Whereis(publisherName).Kill()
+		synctest.Wait()
+		last := i.touch()
+		i.cluster.env.publish("orders")
+		synctest.Wait()
+		close(goOn)
+		synctest.Wait()
+		require.NoError(t, i.published())
+		assert.Equal(t, map[string]int64{"n0": last, "n1": last, "n2": last, "n3": 0}, i.revisions())
+		assert.Empty(t, i.world.wrong)
+	})
+}
+
+// An attempt that was given up may be on the wire, and arrive behind the next one: the newest is sent once more when that can
+// not happen any more, and then no more.
+func TestAfterAnAttemptThatWasGivenUpTheNewestIsRepeated(t *testing.T) {
+	for name, interrupt := range map[string]func(*interrupted){
+		"a failure": func(i *interrupted) {
+			i.world.setGate(func(context.Context, fakeOp) error { return errInjected })
+			i.touch()
+			assert.Error(i.t, i.published())
+		},
+		"another publisher": func(i *interrupted) {
+			i.cluster.env.system.Whereis(publisherName).Kill()
+			synctest.Wait()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inFakeCluster(t, func(t *testing.T, i *interrupted) {
+				require.NoError(t, after(t.Context(), 2*publishLimit))
+				interrupt(i)
+				i.world.setGate(nil)
+				require.NoError(t, after(t.Context(), 2*publishRetry))
+				require.NoError(t, i.published())
+
+				late := i.revisions()["n1"] - 1
+				ops := i.journal()
+				i.world.mu.Lock()
+				i.world.nodes["n1"].revision = late // the one that arrives late
+				i.world.mu.Unlock()
+				require.NoError(t, after(t.Context(), publishLimit+publishRetry))
+				assert.Equal(t, late+1, i.revisions()["n1"])
+				assert.Equal(t, map[string]int{"configuration": 3}, whats(ops()))
+				require.NoError(t, after(t.Context(), time.Minute))
+				assert.Len(t, ops(), 3)
+			})
+		})
+	}
+}
+
 func TestAMapOfABucketThatIsNotThere(t *testing.T) {
 	inFakeCluster(t, func(t *testing.T, i *interrupted) {
 		publisher := i.cluster.env.system.Whereis(publisherName)
