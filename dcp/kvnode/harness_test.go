@@ -122,6 +122,23 @@ func (c *client) read() mcbp.Frame {
 	return f
 }
 
+// agreeUntil plays a producer that agrees to whatever the node's consumer asks, until a frame of the opcode comes. A consumer
+// asks for another buffer size whenever the number of consumers changes, in the middle of everything.
+func (c *client) agreeUntil(opcode mcbp.Opcode) mcbp.Frame {
+	c.t.Helper()
+	for {
+		f := c.read()
+		switch f.Opcode() {
+		case opcode:
+			return f
+		case mcbp.OpGetErrorMap, mcbp.OpDCPControl:
+			c.write(mcbp.Response(f, mcbp.StatusSuccess).Frame())
+		default:
+			require.Fail(c.t, "another frame", "%v instead of %v", f, opcode)
+		}
+	}
+}
+
 // do sends a request under a fresh opaque and returns the answer.
 func (c *client) do(p *mcbp.Packet) mcbp.Frame {
 	c.t.Helper()

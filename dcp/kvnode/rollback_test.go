@@ -123,7 +123,7 @@ func TestAStreamResumesInsideASnapshot(t *testing.T) {
 		r, err := mcbp.ParseStreamRequest(answerNegotiation(t, c))
 		require.NoError(t, err)
 		c.write(mcbp.StreamRequestAnswer{Opaque: r.Opaque, Log: []mcbp.FailoverEntry{{UUID: 77}}}.Append(nil))
-		require.Equal(t, mcbp.OpDCPAddStream, c.read().Opcode())
+		c.agreeUntil(mcbp.OpDCPAddStream)
 		return c, r
 	}
 	c, r := open()
@@ -157,7 +157,7 @@ func TestMessagesThatDoNotFitAreRefused(t *testing.T) {
 	c.write(mcbp.AddStream{VBucket: 7, Opaque: mcbp.Opaque{0xff, 0, 1, 0xff}}.Append(nil))
 	answerNegotiation(t, c)
 	c.write(mcbp.StreamRequestAnswer{Opaque: mcbp.Opaque{1}, Log: []mcbp.FailoverEntry{{UUID: 77}}}.Append(nil))
-	require.Equal(t, mcbp.OpDCPAddStream, c.read().Opcode())
+	c.agreeUntil(mcbp.OpDCPAddStream)
 	send := func(f []byte) mcbp.Status {
 		c.write(f)
 		got := c.read()

@@ -306,7 +306,7 @@ func TestAPartialSnapshotIsPassedOnAsSuch(t *testing.T) {
 	in.write(mcbp.AddStream{VBucket: 7, Opaque: mcbp.Opaque{0xff, 0, 1, 0xff}}.Append(nil))
 	answerNegotiation(t, in)
 	in.write(mcbp.StreamRequestAnswer{Opaque: mcbp.Opaque{1}, Log: []mcbp.FailoverEntry{{UUID: 1}}}.Append(nil))
-	require.Equal(t, mcbp.OpDCPAddStream, in.read().Opcode())
+	in.agreeUntil(mcbp.OpDCPAddStream)
 	out := openDCP(t, n, kvnode.RoleProducer, "replication:n1->n2:default", "")
 	out.write(mcbp.StreamRequest{VBucket: 7, Opaque: mcbp.Opaque{9}, End: mcbp.EndSeqnoForever}.Append(nil))
 	require.Equal(t, mcbp.StatusSuccess, out.read().Status())

@@ -202,7 +202,7 @@ func TestOpeningTheNameFencesATakeover(t *testing.T) {
 		c.write(mcbp.AddStream{VBucket: 7, Opaque: mcbp.Opaque{0xff, 0, 1, 0xff}, Flags: mcbp.StreamFlagTakeover}.Append(nil))
 		answerNegotiation(t, c)
 		c.write(mcbp.StreamRequestAnswer{Opaque: mcbp.Opaque{1}, Log: []mcbp.FailoverEntry{{UUID: 1}}}.Append(nil))
-		require.Equal(t, mcbp.OpDCPAddStream, c.read().Opcode())
+		c.agreeUntil(mcbp.OpDCPAddStream)
 
 		newer := login(t, n, replicationFeatures...)
 		active := mcbp.SetVBucketState{VBucket: 7, Opaque: mcbp.Opaque{1}, State: mcbp.VBucketActive}.Append(nil)
@@ -253,7 +253,7 @@ func TestTheFenceWaitsForAFrameInTheWorks(t *testing.T) {
 	c.write(mcbp.AddStream{VBucket: 7, Opaque: mcbp.Opaque{0xff, 0, 1, 0xff}, Flags: mcbp.StreamFlagTakeover}.Append(nil))
 	answerNegotiation(t, c)
 	c.write(mcbp.StreamRequestAnswer{Opaque: mcbp.Opaque{1}, Log: []mcbp.FailoverEntry{{UUID: 1}}}.Append(nil))
-	require.Equal(t, mcbp.OpDCPAddStream, c.read().Opcode())
+	c.agreeUntil(mcbp.OpDCPAddStream)
 	c.write(mcbp.SetVBucketState{VBucket: 7, Opaque: mcbp.Opaque{1}, State: mcbp.VBucketActive}.Append(nil))
 	<-s.reached
 	openDCP(t, n, kvnode.RoleConsumer, testLink, "")
@@ -303,13 +303,7 @@ func TestAReplacedConnectionLeavesNoStreamBehind(t *testing.T) {
 // answerNegotiation plays a producer that agrees to everything, until the STREAM_REQ.
 func answerNegotiation(t testing.TB, c *client) mcbp.Frame {
 	t.Helper()
-	for {
-		f := c.read()
-		if f.Opcode() == mcbp.OpDCPStreamReq {
-			return f
-		}
-		c.write(mcbp.Response(f, mcbp.StatusSuccess).Frame())
-	}
+	return c.agreeUntil(mcbp.OpDCPStreamReq)
 }
 
 func TestStatesAreSetOnTakeoverStreamsOnly(t *testing.T) {
@@ -325,7 +319,7 @@ func TestStatesAreSetOnTakeoverStreamsOnly(t *testing.T) {
 	c.write(mcbp.AddStream{VBucket: 7, Opaque: mcbp.Opaque{0xff, 0, 1, 0xff}}.Append(nil))
 	answerNegotiation(t, c)
 	c.write(mcbp.StreamRequestAnswer{Opaque: mcbp.Opaque{1}, Log: []mcbp.FailoverEntry{{UUID: 1}}}.Append(nil))
-	require.Equal(t, mcbp.OpDCPAddStream, c.read().Opcode())
+	c.agreeUntil(mcbp.OpDCPAddStream)
 	assert.Equal(t, mcbp.StatusInvalid, set(1, mcbp.VBucketActive))
 	assert.Equal(t, mcbp.StatusOpaqueNoMatch, set(2, mcbp.VBucketActive))
 	assert.Equal(t, "replica", admin.stat("vbucket", 7, ""))
