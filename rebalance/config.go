@@ -71,6 +71,25 @@ type Config struct {
 	Seed uint64
 }
 
+// String names the nodes, the user, and whether connections are encrypted.
+func (c Config) String() string {
+	names := make([]string, len(c.Nodes))
+	for i, n := range c.Nodes {
+		names[i] = n.Name
+	}
+	transport := "tcp"
+	if c.TLS != nil || c.TLSSource != nil {
+		transport = "tls"
+	}
+	return fmt.Sprintf("cluster of %v (%s, %v)", names, transport, c.Credentials)
+}
+
+// Format is [Config.String], for every verb: the password would be found among the fields.
+func (c Config) Format(f fmt.State, _ rune) { fmt.Fprint(f, c.String()) }
+
+// LogValue is [Config.String], for log records.
+func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
+
 // Limits are the deadlines and bounds of a cluster. A zero field means its default.
 type Limits struct {
 	// Replication are the limits of the connections and their streams.

@@ -7,8 +7,8 @@ import (
 
 // Credentials are a user's name and password. However they are formatted, logged or encoded, the password is left out.
 //
-// Formatting cannot protect what it cannot see: a struct that keeps credentials in an unexported field keeps a pointer to
-// them, or formats itself.
+// Formatting cannot protect what it cannot see: package fmt calls no methods on what lies in an unexported field, nor, if a verb
+// does not fit, on any field. A struct that keeps credentials keeps a pointer to them, or has a Format method of its own.
 type Credentials struct {
 	User     string
 	Password string

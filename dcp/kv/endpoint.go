@@ -126,6 +126,10 @@ func (e Endpoint) String() string {
 // GoString is [Endpoint.String], for %#v.
 func (e Endpoint) GoString() string { return e.String() }
 
+// Format is [Endpoint.String], for every verb. One that fits no pointer would otherwise have the fields printed, and no method
+// called on any of them.
+func (e Endpoint) Format(f fmt.State, _ rune) { fmt.Fprint(f, e.String()) }
+
 // LogValue is [Endpoint.String], for log records.
 func (e Endpoint) LogValue() slog.Value { return slog.StringValue(e.String()) }
 

@@ -59,6 +59,9 @@ func (n *Node) Addr() string { return n.listener.Addr().String() }
 // Name is the node's identity.
 func (n *Node) Name() string { return n.opts.Name }
 
+// Format names the node and its address, for every verb: package fmt would otherwise look into the fields.
+func (n *Node) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "node %s (%s)", n.Name(), n.Addr()) }
+
 // Close stops listening, closes every connection and returns when all of the node's goroutines have ended. The documents
 // are gone. A second Close does nothing.
 func (n *Node) Close() error {

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// Options describe a node. Name is required; every other field has a default.
+// Options describe a node. Name is required; every other field has a default. However they are formatted, logged or encoded,
+// the password is left out; but package fmt calls no methods on what lies in an unexported field.
 type Options struct {
 	// Name is the node's identity in topologies, logs and fault records.
 	Name string
@@ -35,6 +36,23 @@ type Options struct {
 	// with a temporary failure, so that it can end. The default is 60 s.
 	TakeoverMaxTime time.Duration
 }
+
+// String names the node, its address and the user.
+func (o Options) String() string {
+	return fmt.Sprintf("%s (%s, %s:[redacted])", o.Name, o.Addr, o.User)
+}
+
+// GoString is [Options.String], for %#v.
+func (o Options) GoString() string { return o.String() }
+
+// Format is [Options.String], for every verb.
+func (o Options) Format(f fmt.State, _ rune) { fmt.Fprint(f, o.String()) }
+
+// LogValue is [Options.String], for log records.
+func (o Options) LogValue() slog.Value { return slog.StringValue(o.String()) }
+
+// MarshalText is [Options.String], for encoders that would otherwise walk the fields.
+func (o Options) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
 
 const (
 	defaultPersistenceTimeout = 30 * time.Second

@@ -26,6 +26,9 @@ type Held struct {
 	Acked string `json:"acked"`
 }
 
+// Format names the user and the nodes, for every verb. Only the encoder is told the password.
+func (h Held) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "held for %s: %v", h.User, h.Nodes) }
+
 // HeldNode is one node.
 type HeldNode struct {
 	Name string `json:"name"`

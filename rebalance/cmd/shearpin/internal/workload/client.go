@@ -29,6 +29,11 @@ type ClientOptions struct {
 	Log  *slog.Logger
 }
 
+// Format names the bucket, the user and the seeds, for every verb: the password would be found among the fields.
+func (o ClientOptions) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "client of %q (%v, %v)", o.Bucket, o.Credentials, o.Seeds)
+}
+
 // Client reads and writes documents of one bucket on whichever node is active for each key. It has one connection per
 // node and may be used by any number of goroutines.
 type Client struct {
