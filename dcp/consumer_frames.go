@@ -142,6 +142,11 @@ func (m *consumerMachine) closeMoved(op *streamOp, now time.Time) {
 	} else {
 		m.setState(op.vb, streamLive)
 	}
+	if op.closeErr == nil {
+		m.proceed(op, nil, now)
+		return
+	}
+	op.closeErr.Gone = op.closed
 	m.proceed(op, op.closeErr, now)
 }
 

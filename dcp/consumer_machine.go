@@ -143,7 +143,7 @@ type streamOp struct {
 	// close
 	consumerOpaque, producerOpaque mcbp.Opaque
 	consumerDone, producerDone     bool
-	closeErr                       error
+	closeErr                       *StreamStatusError
 	closed                         bool
 
 	began, moved time.Time

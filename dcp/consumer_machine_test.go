@@ -714,6 +714,53 @@ func TestStarvedOperationsGoOnWhenOpaquesFreeUp(t *testing.T) {
 	s.unanswered(id)
 }
 
+// A close needs two opaques. One that has to wait for the second must not use up the first: what frees up one by one would
+// never be enough.
+func TestACloseThatWaitsForItsOpaquesUsesUpNone(t *testing.T) {
+	s := newScript(t)
+	s.live(7, 1) // its first opaque is free again a second before the others
+	s.now = s.now.Add(time.Second)
+	for o, ok := s.m.opaques.issue(pendingAnswer{}, s.now); ok; o, ok = s.m.opaques.issue(pendingAnswer{}, s.now) {
+		s.m.opaques.retire(o, s.now)
+	}
+	closing := s.call(opClose, 7)
+	s.pass(opaqueRest - time.Second)
+	assert.Empty(t, s.sent[relay.Producer])
+	s.call(opAdd, 8)
+	assert.EqualValues(t, 8, s.last(relay.Consumer, mcbp.OpDCPAddStream, 8).VBucket(), "one is enough for it")
+	s.pass(time.Second)
+	s.closed(7, mcbp.StatusSuccess, mcbp.StatusSuccess)
+	s.ok(closing)
+}
+
+// Who knows which stream is gone is the connection. It tells, for whoever thinks that a refused close leaves a stream.
+func TestARefusedCloseSaysWhetherTheStreamIsGone(t *testing.T) {
+	for name, is := range map[string]struct {
+		consumer, producer mcbp.Status
+		end, gone          bool
+	}{
+		"consumer refuses":      {mcbp.StatusBusy, mcbp.StatusSuccess, false, true},
+		"producer refuses":      {mcbp.StatusSuccess, mcbp.StatusBusy, false, true},
+		"both refuse":           {mcbp.StatusBusy, mcbp.StatusBusy, false, false},
+		"both, but it ended":    {mcbp.StatusBusy, mcbp.StatusBusy, true, true},
+		"consumer's is no more": {mcbp.StatusStreamNotFound, mcbp.StatusBusy, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScript(t)
+			s.live(7, 1)
+			id := s.call(opClose, 7)
+			if is.end {
+				s.end(7, 1, mcbp.EndStateChanged)
+			}
+			s.closed(7, is.consumer, is.producer)
+			var refused *StreamStatusError
+			s.failed(id, 7, &refused)
+			assert.Equal(t, is.gone, refused.Gone)
+			assert.Equal(t, is.gone, len(s.m.streams()) == 0)
+		})
+	}
+}
+
 func TestErrorsNameWhatHappened(t *testing.T) {
 	inner := &UnexpectedStreamEnd{VB: 17, AddOpaque: mcbp.Opaque{0xff, 0, 0x11, 0xff}, StreamOpaque: streamOpaque(1), Reason: mcbp.EndStateChanged}
 	err := Link{Bucket: "orders", Producer: "n0", Consumer: "n3"}.wrap(&CrashError{Role: RoleConsumer, Err: inner})

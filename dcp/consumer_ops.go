@@ -104,17 +104,12 @@ func (m *consumerMachine) send(op *streamOp, now time.Time) {
 		m.setState(op.vb, state)
 		m.emit(injectFrame{to: relay.Consumer, frame: addStreamFrame(op.vb.vb, opaque, flags)})
 	case opClose:
-		consumer, ok := m.opaques.issue(pendingAnswer{op: op, opcode: mcbp.OpDCPCloseStream, role: RoleConsumer}, now)
-		if !ok {
+		if !m.opaques.room(2, now) {
 			m.starved = append(m.starved, op)
 			return
 		}
-		producer, ok := m.opaques.issue(pendingAnswer{op: op, opcode: mcbp.OpDCPCloseStream, role: RoleProducer}, now)
-		if !ok {
-			m.opaques.retire(consumer, now)
-			m.starved = append(m.starved, op)
-			return
-		}
+		consumer, _ := m.opaques.issue(pendingAnswer{op: op, opcode: mcbp.OpDCPCloseStream, role: RoleConsumer}, now)
+		producer, _ := m.opaques.issue(pendingAnswer{op: op, opcode: mcbp.OpDCPCloseStream, role: RoleProducer}, now)
 		op.consumerOpaque, op.producerOpaque = consumer, producer
 		m.setState(op.vb, streamClosing)
 		m.emit(injectFrame{to: relay.Consumer, frame: closeStreamFrame(op.vb.vb, consumer)})

@@ -172,11 +172,14 @@ func describePending(vbs []uint16, adds []mcbp.Opaque, streams []*mcbp.Opaque) s
 		if i > 0 {
 			b.WriteString("; ")
 		}
-		stream := "-"
-		if streams[i] != nil {
+		add, stream := "-", "-" // also if the error came from elsewhere and is not complete
+		if i < len(adds) {
+			add = adds[i].String()
+		}
+		if i < len(streams) && streams[i] != nil {
 			stream = streams[i].String()
 		}
-		fmt.Fprintf(&b, "vb=%d add_opaque=%v stream_opaque=%s", vb, adds[i], stream)
+		fmt.Fprintf(&b, "vb=%d add_opaque=%s stream_opaque=%s", vb, add, stream)
 	}
 	return b.String()
 }
@@ -232,6 +235,9 @@ type StreamStatusError struct {
 	VB     uint16
 	Role   string
 	Status mcbp.Status
+	// Gone says of a CLOSE_STREAM that was refused that the stream has ended all the same: the other node has closed it, or the
+	// producer has ended it. [Manager.Apply] then leaves the vbucket wanted as before, and without a stream.
+	Gone bool
 }
 
 func (e *StreamStatusError) Error() string {

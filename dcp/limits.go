@@ -4,7 +4,7 @@ import "time"
 
 // Limits are the deadlines and bounds of the replications of one bucket into one node. Deadlines run on lack of progress
 // unless said otherwise. What is beyond a bound is refused with an [OverloadedError]. A zero field means its default; nothing
-// waits for ever.
+// waits for ever, so a deadline of more than 30 days is one of 30 days.
 type Limits struct {
 	// Add is for an ADD_STREAM's answer. CONTROL frames of the connection and frames of the vbucket's stream are
 	// progress. Default 30 s.
@@ -41,11 +41,15 @@ type Limits struct {
 	Flight int
 }
 
+// longestLimit bounds the deadlines. Some are multiplied, which must not overflow.
+const longestLimit = 30 * 24 * time.Hour
+
 func (l Limits) withDefaults() Limits {
 	set := func(d *time.Duration, v time.Duration) {
 		if *d <= 0 {
 			*d = v
 		}
+		*d = min(*d, longestLimit)
 	}
 	set(&l.Add, 30*time.Second)
 	set(&l.AddAfterRollback, 10*time.Minute)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
@@ -72,9 +73,11 @@ func (o Options) validate() (Options, error) {
 }
 
 // Manager is a handle on the replications of one bucket into one node. Its methods may be called from any goroutine; each
-// ends with an answer, with the exit reason of the manager's process if that dies, or with its context.
+// ends with an answer, with the exit reason of the manager's process if that dies, or with its context; the request may then
+// be carried out all the same. What is given to them stays the caller's.
 //
-// Desired state is changed only by requests that carry the current epoch (see [Manager.Prepare]).
+// Desired state is changed only by requests that carry the current epoch (see [Manager.Prepare]); others are refused with
+// [StaleEpoch], and so are all before the first Prepare.
 type Manager struct {
 	opts Options
 	pid  atomic.Pointer[actors.PID]
@@ -185,19 +188,20 @@ func (m *Manager) Prepare(ctx context.Context, epoch uint64) error {
 // owner names who is at work on these vbuckets, "" nobody: while somebody is, a stream that is lost is reported and not
 // opened again.
 func (m *Manager) Apply(ctx context.Context, epoch uint64, owner string, changes map[uint16]string) error {
-	return m.call(ctx, applyRequest{epoch: epoch, owner: owner, changes: changes})
+	return m.call(ctx, applyRequest{epoch: epoch, owner: owner, changes: maps.Clone(changes)})
 }
 
 // Want notes vbuckets to be streamed from producers and returns at once. The manager opens the streams by itself, those
 // that it keeps apart (Status.KeptApart) alone and after their pause. A vbucket that has a stream, or is being worked on,
 // is left as it is.
 func (m *Manager) Want(ctx context.Context, epoch uint64, wanted map[uint16]string) error {
-	return m.call(ctx, wantRequest{epoch: epoch, wanted: wanted})
+	return m.call(ctx, wantRequest{epoch: epoch, wanted: maps.Clone(wanted)})
 }
 
-// Retain closes every stream that is not in wanted and forgets that it was. It opens none.
+// Retain closes every stream that is not in wanted and forgets that it was. It opens none. A vbucket that is being worked on
+// counts as not wanted, so that nothing comes up behind the caller's back: see [Manager.Want].
 func (m *Manager) Retain(ctx context.Context, epoch uint64, owner string, wanted map[uint16]string) error {
-	return m.call(ctx, applyRequest{epoch: epoch, owner: owner, changes: wanted, retain: true})
+	return m.call(ctx, applyRequest{epoch: epoch, owner: owner, changes: maps.Clone(wanted), retain: true})
 }
 
 // Takeover makes this node active for a vbucket: the replica stream of the vbucket is closed, then a takeover stream

@@ -330,6 +330,21 @@ func (s *site) up() {
 	})
 }
 
+// hasty is a link whose news are faster than its start.
+func (s *site) hasty() {
+	key, l := s.key(linkStarting)
+	s.outcomes = append(s.outcomes, func(error) {
+		if s.links[key] == l {
+			s.m.linkStarted(key)
+		}
+	})
+	s.event(func() {
+		l.phase = linkUp
+		l.incarnation++
+		s.m.linkIsUp(key, l.incarnation, s.now)
+	})
+}
+
 // fail answers all calls of a link as a whole.
 func (s *site) fail(l *siteLink, err error, incarnation uint64) {
 	calls := l.calls
@@ -412,7 +427,11 @@ func (s *site) answer(key linkKey, l *siteLink, outcome func(vb uint16) error) {
 		case change.Kind == opClose && err == nil:
 			delete(s.streams, change.VB)
 		case change.Kind == opClose:
-			errs[change.VB] = &StreamStatusError{Op: mcbp.OpDCPCloseStream, VB: change.VB, Status: mcbp.StatusBusy}
+			gone := errors.Is(err, mcbp.StatusKeyExists) // whatever the one says, the other one has closed it
+			if gone {
+				delete(s.streams, change.VB)
+			}
+			errs[change.VB] = &StreamStatusError{Op: mcbp.OpDCPCloseStream, VB: change.VB, Status: mcbp.StatusBusy, Gone: gone}
 		case there && on != key:
 			require.Fail(s.t, "two streams", "vb %d on %v and %v", change.VB, on, key)
 		case change.Kind == opAdd && there:
@@ -525,6 +544,7 @@ func TestRandomStoriesOfAManager(t *testing.T) {
 			},
 			"start":   func(*rapid.T) { s.start() },
 			"up":      func(*rapid.T) { s.up() },
+			"hasty":   func(*rapid.T) { s.hasty() },
 			"crash":   func(*rapid.T) { s.crashes() },
 			"give up": func(*rapid.T) { s.givesUp() },
 			"stop":    func(*rapid.T) { s.stops() },

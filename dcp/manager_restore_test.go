@@ -330,3 +330,30 @@ func TestTheLastOfTheRequestsThatWaitWins(t *testing.T) {
 	assert.Empty(t, d.sent)
 	require.NoError(t, d.answer(d.prepare(2)), "a takeover that never began needs no fence")
 }
+
+// One of the two nodes has closed it, so it is gone, whatever the other one says. Like any that was closed on request it
+// does not come back by itself, but who wants it gets it.
+func TestAStreamIsGoneThoughItsCloseWasRefused(t *testing.T) {
+	for name, change := range map[string]func(*desk) callID{
+		"moved": func(d *desk) callID { return d.apply(1, "", map[uint16]string{5: "n2"}) },
+		"taken over": func(d *desk) callID {
+			return d.do(func(id callID) { d.m.takeover(id, 1, "", 5, "n1", d.now) })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t)
+			d.live("n1", 5)
+			id := change(d)
+			d.linkAnswer(map[uint16]error{5: &StreamStatusError{Op: mcbp.OpDCPCloseStream, VB: 5, Status: mcbp.StatusBusy, Gone: true}}, nil)
+			require.ErrorIs(t, d.answer(id), mcbp.StatusBusy)
+			for _, l := range d.m.status().Links {
+				assert.Empty(t, l.Streams)
+			}
+			d.pass(lastRetryPause)
+			assert.Empty(t, d.sent)
+			d.up("n1", 2)
+			d.do(func(id callID) { d.m.want(id, 1, map[uint16]string{5: "n1"}, d.now) })
+			assert.Equal(t, []streamChange{{VB: 5, Kind: opAdd}}, d.changes())
+		})
+	}
+}

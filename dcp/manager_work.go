@@ -200,9 +200,14 @@ func (m *managerMachine) linkAnswered(id callID, errs map[uint16]error, err erro
 
 // moved follows up one vbucket of an answered call.
 func (m *managerMachine) moved(w *work, key linkKey, err error, now time.Time) {
-	r := w.replica
+	r, refused := w.replica, refusedClose(err)
 	switch {
-	case err != nil && (w.closing || refusedClose(err)):
+	case refused != nil && refused.Gone:
+		// Closed on request all the same, so it is not to come back by itself.
+		r.has = false
+		m.setLost(r, false)
+		m.finish(w, err, now)
+	case err != nil && (w.closing || refused != nil):
 		m.finish(w, err, now)
 	case err != nil:
 		// A stream that was there went with its connection, or had ended unseen. One that a takeover has closed is not
@@ -236,10 +241,13 @@ func (m *managerMachine) moved(w *work, key linkKey, err error, now time.Time) {
 	}
 }
 
-// refusedClose reports whether a stream still runs because an engine refused to close it.
-func refusedClose(err error) bool {
+// refusedClose is an engine's refusal to close a stream, nil if err is none.
+func refusedClose(err error) *StreamStatusError {
 	var refused *StreamStatusError
-	return errors.As(err, &refused) && refused.Op == mcbp.OpDCPCloseStream
+	if errors.As(err, &refused) && refused.Op == mcbp.OpDCPCloseStream {
+		return refused
+	}
+	return nil
 }
 
 // finish settles a work item. One that failed leaves the desired state as before the request.

@@ -51,11 +51,10 @@ func newOpaqueTable() opaqueTable {
 // issue takes the next free value. It reports false when none may be used now; resting values free up with time,
 // outstanding ones with their answers.
 func (t *opaqueTable) issue(p pendingAnswer, now time.Time) (mcbp.Opaque, bool) {
-	if len(t.outstanding) >= maxOutstanding {
+	if !t.room(1, now) {
 		return mcbp.Opaque{}, false
 	}
-	t.wake(now)
-	for range 1 << 16 {
+	for {
 		t.last++
 		if t.last == 0 {
 			t.wrapped = true
@@ -69,7 +68,12 @@ func (t *opaqueTable) issue(p pendingAnswer, now time.Time) (mcbp.Opaque, bool) 
 		t.outstanding[t.last] = p
 		return encodeOpaque(t.last), true
 	}
-	return mcbp.Opaque{}, false
+}
+
+// room reports whether n values may be issued now. It does not search for them: while none is free, many may ask.
+func (t *opaqueTable) room(n int, now time.Time) bool {
+	t.wake(now)
+	return len(t.outstanding)+n <= maxOutstanding && len(t.outstanding)+len(t.resting)+n <= 1<<16
 }
 
 // lookup says what o stands for. The answer counts only if its opcode and role are those of the request.

@@ -1,6 +1,7 @@
 package dcp
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -44,12 +45,13 @@ func (s *script) stop(id callID) {
 	s.perform()
 }
 
-// refused requires that a call failed for a vbucket with that status.
+// refused requires that a call failed for a vbucket with that status, and that a refused close says whether there is a stream.
 func (s *script) refused(id callID, vb uint16, op mcbp.Opcode, role string, status mcbp.Status) {
 	s.t.Helper()
 	var refused *StreamStatusError
 	s.failed(id, vb, &refused)
-	assert.Equal(s.t, StreamStatusError{Op: op, VB: vb, Role: role, Status: status}, *refused)
+	gone := op == mcbp.OpDCPCloseStream && !slices.Contains(s.m.streams(), vb)
+	assert.Equal(s.t, StreamStatusError{Op: op, VB: vb, Role: role, Status: status, Gone: gone}, *refused)
 }
 
 func (s *script) crashedWithEndOf(vb uint16) UnexpectedStreamEnd {
