@@ -14,7 +14,7 @@ type prepare struct {
 
 // current refuses a request whose epoch is not the prepared one, or that there is no room for.
 func (m *managerMachine) current(id callID, epoch uint64) bool {
-	if epoch == m.epoch {
+	if epoch == m.epoch && m.prepared {
 		return m.admit(id)
 	}
 	m.emit(answerManager{call: id, err: &StaleEpoch{Got: epoch, Current: m.epoch}})
@@ -41,7 +41,7 @@ func (m *managerMachine) prepare(id callID, epoch uint64, now time.Time) {
 	if epoch > m.epoch {
 		m.answerPrepares(&StaleEpoch{Got: m.epoch, Current: epoch})
 	}
-	m.epoch = epoch
+	m.epoch, m.prepared = epoch, true
 	// First, so that nothing is begun while the rest goes.
 	m.prepares = append(m.prepares, prepare{id: id, expires: now.Add(m.limits.Grace)})
 	for _, r := range m.sortedReplicas() {

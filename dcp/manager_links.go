@@ -155,6 +155,10 @@ func (m *managerMachine) linkIsUp(key linkKey, incarnation uint64, now time.Time
 	if !ok || incarnation < l.incarnation || l.phase == linkStopping || l.phase == linkDown {
 		return
 	}
+	if m.stop.asked {
+		m.stopLink(l)
+		return
+	}
 	l.phase, l.incarnation, l.lastErr, l.upAs, l.upSince = linkUp, incarnation, nil, incarnation, now
 	if incarnation > l.outdatedTo {
 		l.outdated = false
@@ -174,8 +178,15 @@ func (m *managerMachine) linkCrashed(key linkKey, incarnation uint64, reason err
 	if !ok || incarnation < l.incarnation || l.phase == linkStopping || l.phase == linkDown {
 		return
 	}
+	if m.stop.asked {
+		m.stopLink(l)
+		return
+	}
 	l.phase, l.incarnation, l.lastErr = linkConnecting, incarnation, reason
 	m.releaseHeld(l)
+	if len(m.prepares) > 0 {
+		m.fenceAll()
+	}
 	m.lostStreams(key, now)
 	m.suspect(key, named, now)
 	m.countKick(l, reason, now)
@@ -316,8 +327,8 @@ func (m *managerMachine) reasons() map[linkKey]bool {
 			}
 		}
 	}
-	for _, u := range m.unfenced {
-		reasons[u.key] = true
+	for key := range m.unfenced {
+		reasons[key] = true
 	}
 	return reasons
 }
@@ -379,7 +390,8 @@ func (m *managerMachine) quiet(l *linkState) bool {
 			return false
 		}
 	}
-	return !slices.ContainsFunc(slices.Collect(maps.Values(m.unfenced)), func(u unfenced) bool { return u.key == l.key })
+	_, unfenced := m.unfenced[l.key]
+	return !unfenced
 }
 
 func (m *managerMachine) sortedLinks() []linkKey {

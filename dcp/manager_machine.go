@@ -23,7 +23,9 @@ type managerMachine struct {
 	// jitter is a random part of a pause, from 0 to what it is given; nil adds none.
 	jitter func(time.Duration) time.Duration
 
-	epoch    uint64
+	epoch uint64
+	// prepared says that an epoch has been asked for: before that there is no current one.
+	prepared bool
 	replicas map[uint16]*replica
 	// lost are those of them whose stream may be opened without anybody asking again: it went without its owner's doing, or
 	// was wanted and never opened. One that was closed on request, and then not opened elsewhere, is not lost.
@@ -34,7 +36,7 @@ type managerMachine struct {
 	fences   map[callID]struct{}
 	// unfenced are the takeovers that failed while they may have been under way; leftovers says that connections of an
 	// earlier manager may be.
-	unfenced  map[uint16]unfenced
+	unfenced  map[linkKey]unfenced
 	leftovers leftovers
 	// batches collect, during one event, the operations for each link; sent are those on their way.
 	batches map[linkKey]*batch
@@ -184,7 +186,7 @@ func newManagerMachine(bucket, consumer string, conns int, limits Limits) *manag
 		fences:   map[callID]struct{}{},
 		batches:  map[linkKey]*batch{},
 		sent:     map[callID]*batch{},
-		unfenced: map[uint16]unfenced{},
+		unfenced: map[linkKey]unfenced{},
 	}
 }
 

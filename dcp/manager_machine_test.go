@@ -471,3 +471,17 @@ func TestALinkThatKeepsGivingUpIsPausedLongerAndLonger(t *testing.T) {
 	d.m.tick(d.now)
 	assert.Equal(t, time.Second, pauses(), "a link that has stayed up begins again")
 }
+
+// A manager that was started anew has forgotten everything, also the first epoch of a cluster.
+func TestNothingIsChangedBeforeTheFirstEpochIsPrepared(t *testing.T) {
+	d := &desk{t: t, m: newManagerMachine("orders", "n9", 1, Limits{}), answers: map[callID]error{}}
+	var stale *StaleEpoch
+	require.ErrorAs(t, d.answer(d.apply(0, "", map[uint16]string{1: "n1"})), &stale)
+	assert.Empty(t, d.started)
+	first := d.prepare(0)
+	d.m.nuked(nil)
+	d.perform()
+	require.NoError(t, d.answer(first))
+	d.apply(0, "", map[uint16]string{1: "n1"})
+	assert.Len(t, d.started, 1)
+}

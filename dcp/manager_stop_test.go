@@ -68,3 +68,25 @@ func TestShutForgetsLinksThatAreDown(t *testing.T) {
 	require.ErrorIs(t, d.answer(held), ErrShut)
 	require.NoError(t, d.answer(shut))
 }
+
+func TestShutAlsoStopsALinkWhoseNewsAreFasterThanItsStart(t *testing.T) {
+	for name, news := range map[string]func(*desk){
+		"up":      func(d *desk) { d.up("n1", 1) },
+		"crashed": func(d *desk) { d.crash(1, ErrSocketClosed) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			d, held := slowDesk(t)
+			shut := d.do(func(id callID) { d.m.shut(id, d.now) })
+			news(d)
+			d.m.linkStarted(n1)
+			d.perform()
+			assert.Equal(t, []linkKey{n1}, d.stopped, "once")
+			assert.Empty(t, d.sent, "it is told nothing")
+			assert.NotContains(t, d.answers, shut)
+			d.m.linkStopped(n1, nil, d.now)
+			d.perform()
+			require.NoError(t, d.answer(shut))
+			require.ErrorIs(t, d.answer(held), ErrShut)
+		})
+	}
+}

@@ -13,9 +13,10 @@ import (
 // name: it has then ended the old connection's streams. No epoch is prepared before that. The same holds for whatever
 // connections an earlier manager of this node has left at the engine.
 
-// unfenced is a takeover that failed, on connections of that incarnation.
+// unfenced are the takeovers that failed on a link, the last one on connections of that incarnation. asked says that its fence
+// is under way.
 type unfenced struct {
-	key   linkKey
+	vbs   []uint16
 	after uint64
 	asked bool
 }
@@ -34,7 +35,14 @@ func (m *managerMachine) takeoverFailed(vb uint16, key linkKey, err error, incar
 	if incarnation == 0 || refusedBeforehand(err) {
 		return
 	}
-	m.unfenced[vb] = unfenced{key: key, after: incarnation}
+	u := m.unfenced[key]
+	if incarnation > u.after {
+		u.after, u.asked = incarnation, false
+	}
+	if at, there := slices.BinarySearch(u.vbs, vb); !there {
+		u.vbs = slices.Insert(slices.Clone(u.vbs), at, vb)
+	}
+	m.unfenced[key] = u
 	if len(m.prepares) > 0 {
 		m.fenceAll()
 	}
@@ -55,16 +63,16 @@ func (m *managerMachine) fenceAll() {
 		m.leftovers = leftoversAsked
 		m.emit(nukeLeftovers{})
 	}
-	for _, vb := range slices.Sorted(maps.Keys(m.unfenced)) {
-		u := m.unfenced[vb]
-		l, ok := m.links[u.key]
+	for _, key := range slices.SortedFunc(maps.Keys(m.unfenced), compareKeys) {
+		u := m.unfenced[key]
+		l, ok := m.links[key]
 		if u.asked || ok && l.phase == linkStarting {
 			// One that starts is asked as soon as it runs.
 			continue
 		}
 		u.asked = true
-		m.unfenced[vb] = u
-		m.emit(fenceTakeover{key: u.key, after: u.after, byName: !ok || !l.runs()})
+		m.unfenced[key] = u
+		m.emit(fenceTakeover{key: key, after: u.after, byName: !ok || !l.runs()})
 	}
 }
 
@@ -91,46 +99,35 @@ func (m *managerMachine) fenced(id callID, err error) {
 	}
 }
 
-// takeoverFenced is the outcome of a fence: the consumer has been opened again after that incarnation, or could not be.
+// takeoverFenced is the outcome of a fence: the consumer has been opened again after that incarnation, or could not be. It says
+// nothing of takeovers that have failed on later ones.
 func (m *managerMachine) takeoverFenced(key linkKey, after uint64, err error) {
-	var vbs []uint16
-	for vb, u := range m.unfenced {
-		if u.key != key || u.after > after {
-			continue
-		}
-		if err == nil {
-			delete(m.unfenced, vb)
-			continue
-		}
+	u, ok := m.unfenced[key]
+	switch {
+	case !ok || u.after > after:
+		m.drained()
+	case err != nil:
 		u.asked = false
-		m.unfenced[vb] = u
-		vbs = append(vbs, vb)
+		m.unfenced[key] = u
+		m.answerPrepares(&UnfencedError{VBs: u.vbs, Err: err})
+	default:
+		delete(m.unfenced, key)
+		m.drained()
 	}
-	if len(vbs) > 0 {
-		slices.Sort(vbs)
-		m.answerPrepares(&UnfencedError{VBs: vbs, Err: err})
-		return
-	}
-	m.drained()
 }
 
 // opened says that the link's consumer connection of that incarnation is open; it fences what earlier ones had under way.
 func (m *managerMachine) opened(key linkKey, incarnation uint64) {
-	for _, u := range m.unfenced {
-		if u.key == key && u.after < incarnation {
-			m.takeoverFenced(key, incarnation-1, nil)
-			return
-		}
+	if u, ok := m.unfenced[key]; ok && u.after < incarnation {
+		m.takeoverFenced(key, incarnation-1, nil)
 	}
 }
 
 // forgetIncarnations is for a link that is started anew, whose incarnations count from 1 again: any of them fences.
 func (m *managerMachine) forgetIncarnations(key linkKey) {
-	for vb, u := range m.unfenced {
-		if u.key == key {
-			u.after = 0
-			m.unfenced[vb] = u
-		}
+	if u, ok := m.unfenced[key]; ok {
+		u.after = 0
+		m.unfenced[key] = u
 	}
 }
 

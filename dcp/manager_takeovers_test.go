@@ -128,3 +128,77 @@ func TestLeftoversThatCannotBeEndedRefuseTheFirstEpoch(t *testing.T) {
 	d.perform()
 	require.NoError(t, d.answer(second))
 }
+
+func TestATakeoverThatFailedOnTwoLinksIsFencedOnBoth(t *testing.T) {
+	d := failedTakeover(t, nil, ErrSocketClosed)
+	d.m.linkCrashed(takenFrom, 2, ErrSocketClosed, nil, d.now)
+	d.do(func(id callID) { d.m.takeover(id, 1, "move", 5, "n2", d.now) })
+	d.up("n2", 2)
+	d.linkAnswer(nil, ErrSocketClosed)
+	next := d.prepare(2)
+	other := linkKey{producer: "n2"}
+	require.Equal(t, []fenceTakeover{{key: takenFrom, after: 2}, {key: other, after: 2}}, d.fences)
+	d.m.takeoverFenced(other, 2, nil)
+	d.perform()
+	assert.NotContains(t, d.answers, next, "the first may still be under way")
+	d.m.takeoverFenced(takenFrom, 2, nil)
+	d.perform()
+	require.NoError(t, d.answer(next))
+}
+
+// One OPEN fences all that a link had under way; two of them at the same time would end each other.
+func TestALinkIsFencedOnceForAllItsTakeovers(t *testing.T) {
+	d := newDesk(t)
+	for _, vb := range []uint16{5, 6} {
+		d.do(func(id callID) { d.m.takeover(id, 1, "move", vb, "n1", d.now) })
+	}
+	d.up("n1", 1)
+	d.linkAnswer(nil, ErrSocketClosed)
+	d.linkAnswer(nil, ErrSocketClosed)
+	d.m.linkGone(takenFrom, errors.New("gave up"), d.now)
+	next := d.prepare(2)
+	require.Equal(t, []fenceTakeover{{key: takenFrom, byName: true}}, d.fences)
+	d.m.takeoverFenced(takenFrom, 0, errors.New("node is down"))
+	d.perform()
+	var unfenced *UnfencedError
+	require.ErrorAs(t, d.answer(next), &unfenced)
+	assert.Equal(t, []uint16{5, 6}, unfenced.VBs)
+	again := d.prepare(3)
+	d.m.takeoverFenced(takenFrom, 0, nil)
+	d.perform()
+	require.NoError(t, d.answer(again))
+
+	t.Run("but again for one that failed later", func(t *testing.T) {
+		d := newDesk(t)
+		d.do(func(id callID) { d.m.takeover(id, 1, "move", 5, "n1", d.now) })
+		d.do(func(id callID) { d.m.takeover(id, 1, "move", 6, "n1", d.now) })
+		d.up("n1", 1)
+		next := d.prepare(2)
+		d.linkAnswer(nil, ErrSocketClosed)
+		d.incarnation = 2
+		d.linkAnswer(nil, ErrSocketClosed)
+		require.Equal(t, []fenceTakeover{{key: takenFrom, after: 1}, {key: takenFrom, after: 2}}, d.fences)
+		d.m.takeoverFenced(takenFrom, 1, nil)
+		d.perform()
+		assert.NotContains(t, d.answers, next)
+		d.m.takeoverFenced(takenFrom, 2, nil)
+		d.perform()
+		require.NoError(t, d.answer(next))
+	})
+}
+
+func TestATakeoversFenceIsAskedForAlsoIfTheLinkCrashesBeforeItsStartIsKnown(t *testing.T) {
+	d := failedTakeover(t, nil, ErrSocketClosed)
+	d.m.linkGone(takenFrom, errors.New("gave up"), d.now)
+	d.slow = true
+	d.pass(firstLinkRetry)
+	next := d.prepare(2)
+	require.Empty(t, d.fences)
+	d.crash(1, ErrSocketClosed)
+	d.m.linkStarted(takenFrom)
+	d.perform()
+	require.Equal(t, []fenceTakeover{{key: takenFrom}}, d.fences)
+	d.m.takeoverFenced(takenFrom, 0, nil)
+	d.perform()
+	require.NoError(t, d.answer(next))
+}

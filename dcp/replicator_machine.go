@@ -168,13 +168,15 @@ func (m *replicatorMachine) answered(id callID, errs map[uint16]error) {
 	m.emit(answerLink{call: id, errs: errs, incarnation: m.incarnation})
 }
 
-// failed says that a forwarded call gets no answer. If its connection has died, the Down has said so already.
+// failed says that a forwarded call gets no answer. If its connection has died, the Down has said so already. One that lives
+// is closed: nobody knows what has become of the streams that it was asked for.
 func (m *replicatorMachine) failed(id callID, err error) {
 	if _, ok := m.calls[id]; !ok {
 		return
 	}
 	delete(m.calls, id)
 	m.emit(answerLink{call: id, err: m.link.wrap(err), incarnation: m.incarnation})
+	m.emit(closeLink{reason: &CrashError{Role: RoleConsumer, Err: err}})
 }
 
 // down is the death of a connection process. The first abnormal reason is the true cause: the supervisor takes the

@@ -84,3 +84,16 @@ func TestACallOfAStuckConnectionIsAnswered(t *testing.T) {
 	p.m.failed(1, ErrSocketClosed)
 	p.perform()
 }
+
+// Nobody knows what has become of its streams, so they must not live on unknown to those who asked for them.
+func TestAConnectionThatOwesAnAnswerForTooLongIsClosed(t *testing.T) {
+	p := newPost(t)
+	p.open()
+	p.request(1)
+	p.m.failed(1, context.DeadlineExceeded)
+	p.perform()
+	require.Len(t, p.closed, 1)
+	require.ErrorIs(t, p.closed[0], context.DeadlineExceeded)
+	p.down(RoleConsumer, p.closed[0])
+	assert.IsType(t, LinkCrashed{}, p.events[len(p.events)-1])
+}
