@@ -360,10 +360,6 @@ func (w *world) socketLost(side relay.Side) {
 
 // tick lets time move and looks at the deadlines of both machines, of each that needs it.
 func (w *world) tick(how uint8) {
-	before := ""
-	if how == tickQuiet {
-		before = w.text()
-	}
 	w.now++
 	w.sayf("time moves: %d s%s", int(step.Seconds()), [...]string{"", ", frames pass", ", our frames wait for the sockets"}[how])
 	if w.replicator.Waits() {
@@ -375,9 +371,22 @@ func (w *world) tick(how uint8) {
 		w.tickConn(how)
 	}
 	w.deliver()
-	w.tally.count(invTimer)
-	if before != "" && w.broken == nil && w.someoneWaits() && before == w.text() {
-		w.failf(invTimer, "time moves, nothing else does, and somebody waits")
+	w.lookForOverdue()
+}
+
+// lookForOverdue sees whether something waits that no deadline has ended.
+func (w *world) lookForOverdue() {
+	for vb := range w.cfg.vbs {
+		w.tally.count(invTimer)
+		if w.joined() && w.referee.busy(vb) && w.now-w.referee.vbs[vb].moved > rollbackSteps {
+			w.failf(invTimer, "time moves, nothing else does, and vb %d waits", vb)
+		}
+	}
+	for i, c := range w.callers {
+		w.tally.count(invTimer)
+		if c.waiting && !w.joined() && w.now-c.since > shortSteps && !w.cfg.mail {
+			w.failf(invTimer, "caller %d waits for a connection longer than its deadline", i)
+		}
 	}
 }
 

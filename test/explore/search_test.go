@@ -34,8 +34,12 @@ type node struct {
 // keepWorlds bounds how many unexpanded worlds are kept; the others are made again from their story.
 const keepWorlds = 100_000
 
-// replayEvery is how often a state is reached a second time from the beginning, to see that it is the same.
-const replayEvery = 64
+// The first states of a search, and then every so many, are reached a second time from the beginning, to see that they are
+// the same.
+const (
+	replayFirst = 1024
+	replayEvery = 64
+)
 
 func explore(cfg *config, progress func(string)) *search {
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
@@ -86,7 +90,7 @@ func (s *search) add(w *world, n node) {
 	if len(s.worlds) < keepWorlds {
 		s.worlds[id] = w
 	}
-	if id%replayEvery == 0 {
+	if id < replayFirst || id%replayEvery == 0 {
 		s.tally.count(invReplay)
 		if again := s.replay(id); again.text() != w.text() {
 			s.report(&violation{invReplay, "the same events lead to:\n" + w.text() + "\n" + again.text()}, s.path(id))

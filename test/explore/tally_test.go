@@ -74,7 +74,7 @@ func newTally() *tally { return &tally{cells: map[cell]int{}} }
 func (t *tally) count(i invariant) { t.checks[i]++ }
 
 func (w *world) failf(i invariant, format string, args ...any) {
-	if w.broken == nil {
+	if w.broken == nil && (*ask == "" || *ask == invariantNames[i]) {
 		w.broken = &violation{invariant: i, what: fmt.Sprintf(format, args...)}
 	}
 }

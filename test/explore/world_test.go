@@ -84,6 +84,7 @@ type caller struct {
 	waiting bool
 	id      dcp.RawCall
 	changes []dcp.RawChange
+	since   int
 	// alone says that nobody else has asked for anything that concerns the same vbuckets meanwhile.
 	alone bool
 	// told says that the connection machine has answered, or, of a stop, that it was asked.
@@ -340,9 +341,9 @@ func (w *world) deliverToConn() {
 		for vb := range w.cfg.vbs {
 			w.cellC(uint16(vb), "a stop is asked for")
 		}
-		w.referee.stop(w)
 		w.cause |= causeShut
 		w.goesOn(w.performC(w.machineC().Shut(m.call, w.time())))
+		w.referee.stop(w)
 	default:
 		w.failf(invOnce, "message %d to the connection", m.kind)
 	}
@@ -432,7 +433,7 @@ func (w *world) goesOn(reason error) {
 func (w *world) ask(n int, changes []dcp.RawChange) {
 	w.nextCall++
 	c := &w.callers[n]
-	*c = caller{waiting: true, id: w.nextCall, changes: changes, alone: true}
+	*c = caller{waiting: true, id: w.nextCall, changes: changes, alone: true, since: w.now}
 	for i := range w.callers {
 		if other := &w.callers[i]; i != n && other.waiting && overlap(other.changes, changes) {
 			other.alone, c.alone = false, false
