@@ -6,9 +6,15 @@
 // (spec/kv-observed.md), four queues of frames between them and the relay, the two connection processes with their
 // supervisor, and callers. A referee, who sees the same frames and knows the rules, tells what must come out.
 //
-// The tests search breadth first, so the story of a violation is a shortest one. Flags make them larger:
+// A search goes breadth first through states that are told apart by a fingerprint of everything that can bear on what
+// happens next, so its end is the end of all that can happen, and the story of a violation is a shortest one. What bounds it:
+// a stream that was closed has at most one end under way, a STREAM_REQ is answered with a given number of rollbacks, each
+// caller has one call, and time moves in steps of half a deadline. Not explored: a connection whose opaques are used up, and
+// more than 25 rollbacks of one add; both have tests of their own in package dcp.
 //
-//	go test ./test/explore -run TestExploration -v -explore.config=all
+// go test makes the small searches and some random walks. Flags make them larger:
+//
+//	go test ./test/explore -run TestExploration -v -explore.config=large
 //	go test ./test/explore -run TestRandomWalks -v -explore.walks=100000
 //	go test ./test/explore -run TestMistakes -v -mistakes
 package explore

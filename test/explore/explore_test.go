@@ -35,14 +35,18 @@ var large = []config{
 	},
 	{
 		name: "two", vbs: 2, calls: [][][]dcp.RawChange{allOfTwo},
-		refuse: true, ends: true, lateEnds: true, drop: true, stop: true,
+		refuse: true, ends: true, lateEnds: true,
 	},
 	{
 		name: "two-time", vbs: 2, calls: [][][]dcp.RawChange{someOfTwo},
-		refuse: true, ends: true, mute: true, time: true,
+		refuse: true, ends: true, mute: true, time: true, drop: true, stop: true,
 	},
 	{
-		name: "three", vbs: 3, depth: 22,
+		name: "two-all", vbs: 2, calls: [][][]dcp.RawChange{allOfTwo},
+		refuse: true, ends: true, lateEnds: true, drop: true, stop: true,
+	},
+	{
+		name: "three", vbs: 3, depth: 25,
 		calls: [][][]dcp.RawChange{
 			{add(0, 1, 2), both(closing(0), add(1, 2)), takeover(2)},
 			{add(0), closing(1), takeover(0), bareTakeover(1)},
