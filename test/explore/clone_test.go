@@ -10,8 +10,9 @@ import (
 	"github.com/shearpin/shearpin/dcp/mcbp"
 )
 
-// To follow every branch, a world is copied before each step, with the machines that ship in it. The machines have no method for that, and need none: reflection copies whatever fields they
-// have, so that a field added tomorrow is copied too. TestACopyIsAWorldOfItsOwn guards it.
+// To follow every branch, a world is copied before each step, with the machines that ship in it. They have no method for that
+// and need none: reflection copies whatever fields they have, so that a field added tomorrow is copied too.
+// TestACopyIsAWorldOfItsOwn guards it.
 
 // shared are the types of which a copy keeps the original: they are never written to, or compared by address.
 var shared = map[reflect.Type]bool{
