@@ -44,6 +44,8 @@ type Client struct {
 	send chan []byte
 	done chan struct{}
 	wg   sync.WaitGroup
+	// withhold is applied to why reading ended.
+	withhold func(error) error
 
 	mu        sync.Mutex
 	calls     map[mcbp.Opaque]*call
@@ -78,6 +80,8 @@ func Connect(ctx context.Context, ep Endpoint, bucket string) (*Client, error) {
 		send:  make(chan []byte, sendQueue),
 		done:  make(chan struct{}),
 		calls: make(map[mcbp.Opaque]*call),
+		// A function: formatting does not find what it keeps.
+		withhold: h.unsaid.withhold,
 	}
 	c.wg.Go(func() { c.fail(c.read()) })
 	c.wg.Go(func() { c.fail(c.write()) })
@@ -228,7 +232,7 @@ func (c *Client) read() error {
 	for {
 		f, err := readFrame(in, maxAnswerBody)
 		if err != nil {
-			return err
+			return c.withhold(err)
 		}
 		if err := c.answer(f); err != nil {
 			return err

@@ -1,7 +1,6 @@
 package kv
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -27,6 +26,7 @@ type handshake struct {
 	ep     *Endpoint
 	conn   net.Conn
 	opaque uint32
+	unsaid unsaid
 	// granted are the features that were asked for and agreed to.
 	granted []mcbp.Feature
 }
@@ -34,7 +34,7 @@ type handshake struct {
 // connect dials, encrypts, authenticates and negotiates, in the order that engines of all versions accept: SASL,
 // SELECT_BUCKET (if bucket is not empty), HELLO. On an error nothing stays open.
 func connect(ctx context.Context, ep *Endpoint, bucket string, hello hello) (*handshake, error) {
-	h := &handshake{ep: ep}
+	h := &handshake{ep: ep, unsaid: unsaid{[]byte(ep.Credentials.Password)}}
 	type step struct {
 		name string
 		run  func(context.Context) error
@@ -190,35 +190,21 @@ func (h *handshake) roundTrip(p *mcbp.Packet) (mcbp.Frame, error) {
 func (h *handshake) exchange(p *mcbp.Packet) (mcbp.Frame, error) {
 	h.opaque++
 	p.Opaque = mcbp.OpaqueFromUint32(h.opaque)
+	if p.Opcode == mcbp.OpSASLAuth || p.Opcode == mcbp.OpSASLStep {
+		h.unsaid = append(h.unsaid, p.Value)
+	}
 	if _, err := h.conn.Write(p.Frame()); err != nil {
 		return nil, err
 	}
 	f, err := readFrame(h.conn, maxHandshakeBody)
 	if err != nil {
-		return nil, h.discreet(err)
+		return nil, h.unsaid.withhold(err)
 	}
 	// The other magics of answers come only after features that are not asked for here.
 	if f.Magic() != mcbp.MagicResponse || f.Opcode() != p.Opcode || f.Opaque() != p.Opaque {
 		return nil, &ProtocolError{Answer: f.String(), Why: fmt.Sprintf("no answer to %v opaque=%v", p.Opcode, p.Opaque)}
 	}
 	return f, nil
-}
-
-// discreet withholds the header of a malformed frame that repeats some of our password: peers that have no idea of the
-// protocol may send back what they did not understand.
-func (h *handshake) discreet(err error) error {
-	var malformed *mcbp.MalformedError
-	secret := []byte(h.ep.Credentials.Password)
-	if len(secret) == 0 || !errors.As(err, &malformed) {
-		return err
-	}
-	piece := min(len(secret), 4)
-	for at := 0; at+piece <= len(secret); at++ {
-		if bytes.Contains(malformed.Header[:], secret[at:at+piece]) {
-			return &mcbp.MalformedError{Why: malformed.Why + "; its header is withheld"}
-		}
-	}
-	return err
 }
 
 // firstRead is how much of a frame, in bytes, is read into memory that its header alone has asked for.
