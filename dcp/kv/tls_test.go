@@ -342,6 +342,58 @@ func TestScramAndPlainUnderTLS(t *testing.T) {
 	}
 }
 
+// listenIPv6 makes the server one of IPv6's loopback, and returns its address. Where a machine has none, only the address is.
+func (s *server) listenIPv6() (addr string, real bool) {
+	listener, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		s.listen()
+		return "[::1]:11210", false
+	}
+	s.listener = listener
+	s.t.Cleanup(func() { _ = listener.Close() })
+	return listener.Addr().String(), true
+}
+
+// All at once: a node that is known by an address of IPv6, by its certificate and ours, and by a password that is not sent.
+func TestScramUnderTLSOverIPv6(t *testing.T) {
+	ca := newAuthority(t)
+	for _, m := range []kv.Mechanism{kv.ScramSHA1, kv.ScramSHA256, kv.ScramSHA512} {
+		s := newServer(t)
+		s.scram(m)
+		addr, real := s.listenIPv6()
+		s.wrap = func(near, far net.Conn) (net.Conn, net.Conn) {
+			return near, tls.Server(far, &tls.Config{
+				Certificates: []tls.Certificate{ca.node("::1")}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.pool(),
+			})
+		}
+		ep := s.endpoint()
+		ep.Addr = addr
+		ep.TLS = &tls.Config{RootCAs: ca.pool(), Certificates: []tls.Certificate{ca.node("manager", func(c *x509.Certificate) {
+			c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+		})}}
+		conn, err := kv.OpenDCP(t.Context(), ep, consumerOpen)
+		require.NoError(t, err)
+		state := conn.(*tls.Conn).ConnectionState()
+		require.NoError(t, state.PeerCertificates[0].VerifyHostname("::1"))
+		if real {
+			assert.True(t, conn.RemoteAddr().(*net.TCPAddr).IP.Equal(net.IPv6loopback))
+		}
+		assert.Equal(t, []string{"SASL_LIST_MECHS", "SASL_AUTH " + string(m), "SASL_STEP " + string(m)}, s.logins())
+		assert.Equal(t, mcbp.OpDCPOpen, s.last().Opcode())
+		s.requireSilence()
+		require.NoError(t, conn.Close())
+
+		ep.TLS.RootCAs = newAuthority(t).pool()
+		before := len(s.seen())
+		_, err = kv.OpenDCP(t.Context(), ep, consumerOpen)
+		var failed *kv.ConnectError
+		require.ErrorAs(t, err, &failed)
+		assert.Equal(t, kv.StepTLS, failed.Step)
+		assert.Equal(t, addr, failed.Addr)
+		assert.Len(t, s.seen(), before, "not a word to somebody else")
+	}
+}
+
 // crypto/tls says goodbye when it is closed, and waits for it to be read.
 func TestAbortDoesNotWaitForAPeerThatDoesNotRead(t *testing.T) {
 	ca := newAuthority(t)
