@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -79,9 +80,11 @@ func NegotiateDCP(ctx context.Context, ep Endpoint, open DCPOpen) (net.Conn, Gra
 	return h.conn, Granted{Snappy: slices.Contains(h.granted, mcbp.FeatureSnappy)}, nil
 }
 
+var errBadName = errors.New("connection name")
+
 func (h *handshake) openDCP(open DCPOpen) error {
 	if n := len(open.Name); n == 0 || n > mcbp.MaxConnectionNameLen {
-		return fmt.Errorf("connection name of %d bytes, want 1 to %d", n, mcbp.MaxConnectionNameLen)
+		return fmt.Errorf("%w of %d bytes, want 1 to %d", errBadName, n, mcbp.MaxConnectionNameLen)
 	}
 	p := &mcbp.Packet{Opcode: mcbp.OpDCPOpen, Key: []byte(open.Name)}
 	flags := mcbp.OpenFlagsReplicaConsumer
@@ -102,11 +105,25 @@ func (h *handshake) openDCP(open DCPOpen) error {
 
 // Nuke makes the node forget the DCP connection of that name, with all its streams, whoever holds it: it opens a consumer of
 // the name, which closes the older connection before it is answered, and closes it again.
+//
+// Nil says that the older connection can do nothing any more. If the OPEN is sent and not answered, because somebody opens the
+// name again at the same time for example, the error wraps [ErrNukeUnanswered]: only an answer is proof. Nuke does not try
+// again, since whoever has the name by then may have it by right. Errors wrap a *[ConnectError].
 func Nuke(ctx context.Context, ep Endpoint, bucket, name string) error {
 	conn, err := OpenDCP(ctx, ep, DCPOpen{Bucket: bucket, Name: name, Role: Consumer})
 	if err != nil {
+		if unanswered(err) {
+			return fmt.Errorf("%w: %w", ErrNukeUnanswered, err)
+		}
 		return err
 	}
 	Abort(conn)
 	return nil
+}
+
+// unanswered reports whether an OPEN was sent, and what came back was no answer.
+func unanswered(err error) bool {
+	var failed *ConnectError
+	var refused *StatusError
+	return errors.As(err, &failed) && failed.Step == StepDCPOpen && !errors.As(err, &refused) && !errors.Is(err, errBadName)
 }

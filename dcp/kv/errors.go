@@ -29,6 +29,8 @@ var (
 	// ErrServerUnproven says that the node did not prove, as SCRAM has it, that it knows the password: it is not the node
 	// that it seems to be, or does not speak SCRAM.
 	ErrServerUnproven = errors.New("the node did not prove that it knows the password")
+	// ErrNukeUnanswered says that a [Nuke] has sent its OPEN and got no answer: the older connection may be gone, or not.
+	ErrNukeUnanswered = errors.New("the open was not answered: whether the older connection is gone is not known")
 	// ErrBacklog says that a call's answers came faster than they were taken, and were too many to keep.
 	ErrBacklog = errors.New("too many answers not yet taken")
 )

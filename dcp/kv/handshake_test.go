@@ -329,3 +329,43 @@ func TestNukeOpensAConsumerOfTheNameAndClosesIt(t *testing.T) {
 	assert.Equal(t, consumerOpen.Name, string(open.Key()))
 	assert.Equal(t, []byte{0, 0, 0, 0, 0, 0, 1, 0x24}, open.Extras())
 }
+
+// Only an OPEN that was answered has ended the older connection (kv-observed, Corrections and traps). One that was not may have
+// been carried out: somebody opened the name again, say, and ended ours. A caller who has to be sure asks again.
+func TestANukeThatIsNotAnsweredSaysThatNothingIsKnown(t *testing.T) {
+	closed := func(conn net.Conn, _ mcbp.Frame) [][]byte {
+		_ = conn.Close()
+		return nil
+	}
+	for name, c := range map[string]struct {
+		op    mcbp.Opcode
+		reply reply
+		cause error
+		known bool
+	}{
+		"closed":            {mcbp.OpDCPOpen, closed, io.EOF, false},
+		"silent":            {mcbp.OpDCPOpen, silence, context.DeadlineExceeded, false},
+		"another answer":    {mcbp.OpDCPOpen, header(12, 9, 9, 9, 9), nil, false},
+		"refused":           {mcbp.OpDCPOpen, status(mcbp.StatusNoAccess), mcbp.StatusNoAccess, true},
+		"closed before it":  {mcbp.OpHello, closed, io.EOF, true},
+		"refused before it": {mcbp.OpSelectBucket, status(mcbp.StatusKeyNotFound), mcbp.StatusKeyNotFound, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newServer(t)
+				s.on(c.op, c.reply)
+				err := kv.Nuke(t.Context(), s.endpoint(), "default", consumerOpen.Name)
+				step(t, err)
+				if c.cause != nil {
+					require.ErrorIs(t, err, c.cause)
+				}
+				assert.Equal(t, !c.known, errors.Is(err, kv.ErrNukeUnanswered), err)
+				s.requireNoSockets()
+			})
+		})
+	}
+	s := newServer(t)
+	err := kv.Nuke(t.Context(), s.endpoint(), "default", "")
+	assert.Equal(t, kv.StepDCPOpen, step(t, err))
+	assert.NotErrorIs(t, err, kv.ErrNukeUnanswered, "it was not even sent")
+}

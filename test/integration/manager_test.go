@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"slices"
 	"sync"
@@ -258,7 +257,7 @@ func TestSeveralConnections(t *testing.T) {
 
 	// The manager may be back under the name, and close this one, before it has been answered.
 	if err := kv.Nuke(p.ctx, p.endpoint(consumer), bucket, p.manager.ConnectionFor(producer, 6)); err != nil {
-		require.ErrorIs(t, err, io.EOF)
+		require.ErrorIs(t, err, kv.ErrNukeUnanswered)
 	}
 	p.eventually("its streams come back", func() bool {
 		l := p.status().Links[2]
