@@ -37,6 +37,7 @@ func codecs() []codec {
 		sentinel("kv_closed", kv.ErrClosed),
 		sentinel("plain_refused", kv.ErrPlainRefused),
 		sentinel("server_unproven", kv.ErrServerUnproven),
+		sentinel("nuke_unanswered", kv.ErrNukeUnanswered),
 
 		plain[mcbp.Status]("status"),
 		plain[*dcp.UnexpectedStreamEnd]("unexpected_stream_end"),

@@ -33,6 +33,7 @@ func TestErrorsOfAnAgentTravel(t *testing.T) {
 	for _, err := range []error{
 		nil,
 		context.Canceled, context.DeadlineExceeded, io.EOF, actors.Killed, actors.NoProcess, dcp.ErrSuperseded, dcp.ErrSocketClosed,
+		kv.ErrNukeUnanswered,
 		mcbp.StatusNotMyVBucket,
 		ended,
 		&dcp.AddStreamTimeout{VBs: []uint16{1, 2}, AddOpaques: []mcbp.Opaque{{0xff}, {0xfe}}, StreamOpaques: []*mcbp.Opaque{nil, &stream}},
