@@ -260,7 +260,7 @@ func (w *world) connect(side relay.Side, opened bool) {
 func (w *world) read(side relay.Side) {
 	f := w.from[side][0]
 	w.from[side] = w.from[side][1:]
-	w.sayf("the relay reads %v from the %v", w.describe(f), side)
+	w.sayf("the relay reads %v from the %v", inWords(f), side)
 	if len(f) == 0 {
 		w.socketLost(side)
 		return
@@ -283,7 +283,10 @@ func (w *world) readFrame(side relay.Side, f mcbp.Frame) (pass bool) {
 		w.cellOfAll(want.event)
 	}
 	w.hearing, w.heard, w.hearingOf = want.hears, false, want.vb
-	got, effects := w.machineC().Frame(side, f, w.time())
+	got, effects := relay.Pass, []dcp.RawEffect(nil)
+	if shown := w.shown(f); shown != nil {
+		got, effects = w.machineC().Frame(side, shown, w.time())
+	}
 	reason := w.performC(effects)
 	w.referee.crashed(w, want, reason)
 	if want.hears {
@@ -297,11 +300,19 @@ func (w *world) readFrame(side relay.Side, f mcbp.Frame) (pass bool) {
 	case reason != nil:
 		w.crash(relay.Consumer, &dcp.CrashError{Role: dcp.RoleConsumer, Err: reason})
 	case (got == relay.Pass) != want.pass:
-		w.failf(invTraps, "%v from the %v: verdict %d", w.describe(f), side, got)
+		w.failf(invTraps, "%v from the %v: verdict %d", inWords(f), side, got)
 	default:
 		return got == relay.Pass
 	}
 	return false
+}
+
+// shown is the frame as the machine gets to see it: as it is, unless a mistake stands in between.
+func (w *world) shown(f mcbp.Frame) mcbp.Frame {
+	if w.cfg.misread == nil || f.Opcode() != mcbp.OpDCPStreamEnd || f.IsResponse() {
+		return f
+	}
+	return w.cfg.misread(w.conn.VBucket(f.VBucket()), f)
 }
 
 var tables = [2]*relay.Table{relay.DefaultTable(relay.Consumer), relay.DefaultTable(relay.Producer)}
@@ -443,6 +454,11 @@ func (w *world) look() {
 	timer := moving || w.replicator.Waits() || w.joined() && w.conn.Awaits()
 	if w.someoneWaits() && !timer {
 		w.failf(invTimer, "somebody waits without a timer")
+	}
+	for vb := range w.cfg.vbs {
+		if w.joined() && w.conn.Phase() != "shut" && w.referee.busy(vb) && !w.conn.Awaits() {
+			w.failf(invTimer, "vb %d waits for an engine without a timer", vb)
+		}
 	}
 	connecting := !w.procs[relay.Consumer].opened
 	if w.fencer.waiting && !moving && !connecting {

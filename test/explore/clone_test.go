@@ -1,7 +1,9 @@
 package explore
 
 import (
+	"maps"
 	"reflect"
+	"sync"
 	"time"
 	"unsafe"
 
@@ -26,18 +28,21 @@ var shared = map[reflect.Type]bool{
 // deepen makes a flat copy at an address deep. It is nil for types that have nothing below them.
 type deepen func(c *copier, at unsafe.Pointer)
 
+// copier remembers what was copied to where. It is a handful, so a list is faster than a map.
 type copier struct {
-	seen map[unsafe.Pointer]unsafe.Pointer
+	seen []moved
 }
 
-var plans = map[reflect.Type]deepen{}
+type moved struct{ from, to unsafe.Pointer }
+
+// plans are made once for each type, by searches that run side by side.
+var plans sync.Map
 
 // deepCopy copies what v points to, with everything below it, once each.
 func deepCopy[T any](v *T) *T {
-	c := copier{seen: make(map[unsafe.Pointer]unsafe.Pointer, 16)}
 	out := new(T)
 	*out = *v
-	c.seen[unsafe.Pointer(v)] = unsafe.Pointer(out)
+	c := copier{seen: append(make([]moved, 0, 16), moved{unsafe.Pointer(v), unsafe.Pointer(out)})}
 	if plan := planFor(reflect.TypeFor[T]()); plan != nil {
 		plan(&c, unsafe.Pointer(out))
 	}
@@ -46,74 +51,90 @@ func deepCopy[T any](v *T) *T {
 
 // planFor says how values of a type are made deep. Interfaces hold errors and effects here, which nobody changes.
 func planFor(t reflect.Type) deepen {
-	if plan, known := plans[t]; known {
-		return plan
+	if plan, known := plans.Load(t); known {
+		return plan.(deepen)
 	}
+	plan := newPlan(t)
+	plans.Store(t, plan)
+	return plan
+}
+
+// later is a plan that is looked up when it is needed first: a type may lead to itself.
+func later(t reflect.Type) func() deepen {
+	return sync.OnceValue(func() deepen { return planFor(t) })
+}
+
+func newPlan(t reflect.Type) deepen {
 	if shared[t] {
 		return nil
 	}
 	switch t.Kind() {
 	case reflect.Pointer:
-		// A type may lead to itself: the plan of what is pointed to is looked up when it is needed.
-		plans[t] = func(c *copier, at unsafe.Pointer) { c.pointer(t.Elem(), at) }
+		elem := later(t.Elem())
+		return func(c *copier, at unsafe.Pointer) { c.pointer(t.Elem(), elem(), at) }
 	case reflect.Slice:
-		plans[t] = func(c *copier, at unsafe.Pointer) { copySlice(c, t, at) }
+		elem := later(t.Elem())
+		return func(c *copier, at unsafe.Pointer) { copySlice(c, t, elem(), at) }
 	case reflect.Map:
-		plans[t] = func(c *copier, at unsafe.Pointer) { copyMap(c, t, at) }
+		keys, values := later(t.Key()), later(t.Elem())
+		return func(c *copier, at unsafe.Pointer) { copyMap(c, t, keys(), values(), at) }
 	case reflect.Array:
-		plans[t] = nil
 		if element := planFor(t.Elem()); element != nil {
-			plans[t] = func(c *copier, at unsafe.Pointer) {
+			return func(c *copier, at unsafe.Pointer) {
 				for i := range t.Len() {
 					element(c, unsafe.Add(at, uintptr(i)*t.Elem().Size()))
 				}
 			}
 		}
 	case reflect.Struct:
-		type part struct {
-			offset uintptr
-			plan   deepen
-		}
-		var parts []part
-		for i := range t.NumField() {
-			if plan := planFor(t.Field(i).Type); plan != nil {
-				parts = append(parts, part{t.Field(i).Offset, plan})
-			}
-		}
-		plans[t] = nil
-		if parts != nil {
-			plans[t] = func(c *copier, at unsafe.Pointer) {
-				for _, p := range parts {
-					p.plan(c, unsafe.Add(at, p.offset))
-				}
-			}
-		}
-	default:
-		plans[t] = nil
+		return planForStruct(t)
 	}
-	return plans[t]
+	return nil
 }
 
-func (c *copier) pointer(elem reflect.Type, at unsafe.Pointer) {
+func planForStruct(t reflect.Type) deepen {
+	type part struct {
+		offset uintptr
+		plan   deepen
+	}
+	var parts []part
+	for i := range t.NumField() {
+		if plan := planFor(t.Field(i).Type); plan != nil {
+			parts = append(parts, part{t.Field(i).Offset, plan})
+		}
+	}
+	if parts == nil {
+		return nil
+	}
+	return func(c *copier, at unsafe.Pointer) {
+		for _, p := range parts {
+			p.plan(c, unsafe.Add(at, p.offset))
+		}
+	}
+}
+
+func (c *copier) pointer(elem reflect.Type, plan deepen, at unsafe.Pointer) {
 	slot := (*unsafe.Pointer)(at)
 	old := *slot
 	if old == nil {
 		return
 	}
-	if made, ok := c.seen[old]; ok {
-		*slot = made
-		return
+	for _, m := range c.seen {
+		if m.from == old {
+			*slot = m.to
+			return
+		}
 	}
 	made := reflect.New(elem)
 	made.Elem().Set(reflect.NewAt(elem, old).Elem())
 	*slot = made.UnsafePointer()
-	c.seen[old] = *slot
-	if plan := planFor(elem); plan != nil {
+	c.seen = append(c.seen, moved{old, *slot})
+	if plan != nil {
 		plan(c, *slot)
 	}
 }
 
-func copySlice(c *copier, t reflect.Type, at unsafe.Pointer) {
+func copySlice(c *copier, t reflect.Type, plan deepen, at unsafe.Pointer) {
 	v := reflect.NewAt(t, at).Elem()
 	if v.IsNil() {
 		return
@@ -121,31 +142,38 @@ func copySlice(c *copier, t reflect.Type, at unsafe.Pointer) {
 	made := reflect.MakeSlice(t, v.Len(), v.Len())
 	reflect.Copy(made, v)
 	v.Set(made)
-	if plan := planFor(t.Elem()); plan != nil {
+	if plan != nil {
 		for i := range made.Len() {
 			plan(c, made.Index(i).Addr().UnsafePointer())
 		}
 	}
 }
 
-func copyMap(c *copier, t reflect.Type, at unsafe.Pointer) {
+func copyMap(c *copier, t reflect.Type, keys, values deepen, at unsafe.Pointer) {
 	v := reflect.NewAt(t, at).Elem()
 	if v.IsNil() {
 		return
 	}
+	if flat, ok := v.Interface().(map[uint16]struct{}); ok {
+		v.Set(reflect.ValueOf(maps.Clone(flat)))
+		return
+	}
 	made := reflect.MakeMapWithSize(t, v.Len())
-	keys, values := planFor(t.Key()), planFor(t.Elem())
+	if v.Len() == 0 {
+		v.Set(made)
+		return
+	}
+	key, value := reflect.New(t.Key()).Elem(), reflect.New(t.Elem()).Elem()
 	for entries := v.MapRange(); entries.Next(); {
-		made.SetMapIndex(copyEntry(c, entries.Key(), keys), copyEntry(c, entries.Value(), values))
+		key.SetIterKey(entries)
+		value.SetIterValue(entries)
+		if keys != nil {
+			keys(c, key.Addr().UnsafePointer())
+		}
+		if values != nil {
+			values(c, value.Addr().UnsafePointer())
+		}
+		made.SetMapIndex(key, value)
 	}
 	v.Set(made)
-}
-
-func copyEntry(c *copier, v reflect.Value, plan deepen) reflect.Value {
-	made := reflect.New(v.Type())
-	made.Elem().Set(v)
-	if plan != nil {
-		plan(c, made.UnsafePointer())
-	}
-	return made.Elem()
 }

@@ -14,6 +14,10 @@ type config struct {
 	calls [][][]dcp.RawChange
 	// depth bounds the search; 0 searches until nothing new is found.
 	depth int
+	// asks is the only promise that is looked at, by its sentence; without it all are.
+	asks string
+	// misread stands in front of the connection machine and reads ends wrongly.
+	misread misreading
 
 	// What engines do every day.
 	refuse   bool // ADD_STREAM, STREAM_REQ and SET_VBUCKET_STATE are refused

@@ -10,6 +10,7 @@ import (
 
 // A search follows copies of worlds: what happens in one must not be seen in another, and both must have the same future.
 func TestACopyIsAWorldOfItsOwn(t *testing.T) {
+	t.Parallel()
 	for _, cfg := range append(small[:len(small):len(small)], wild) {
 		rng := rand.New(rand.NewPCG(1, 2))
 		original := newWorld(&cfg, newTally())
@@ -35,6 +36,7 @@ func TestACopyIsAWorldOfItsOwn(t *testing.T) {
 }
 
 func TestDeepCopyFollowsWhatPointsBack(t *testing.T) {
+	t.Parallel()
 	type ring struct {
 		next  *ring
 		seen  map[*ring]int

@@ -171,7 +171,7 @@ func (w *world) answer(side relay.Side, request mcbp.Frame, status mcbp.Status, 
 
 // send is an engine writing to its socket.
 func (w *world) send(side relay.Side, f mcbp.Frame) {
-	w.sayf("   the %v's engine sends %v", side, w.describe(f))
+	w.sayf("   the %v's engine sends %v", side, inWords(f))
 	w.from[side] = append(w.from[side], f)
 }
 
@@ -179,7 +179,7 @@ func (w *world) send(side relay.Side, f mcbp.Frame) {
 func (w *world) consumerTakes(c choice) {
 	f := w.to[relay.Consumer][0]
 	w.to[relay.Consumer] = w.to[relay.Consumer][1:]
-	w.sayf("the consumer's engine takes %v and %s", w.describe(f), choiceNames[c])
+	w.sayf("the consumer's engine takes %v and %s", inWords(f), choiceNames[c])
 	e := &w.consumer
 	e.mute = e.mute || c == chooseMute
 	switch {
@@ -320,7 +320,7 @@ func (w *world) producerChoices(f mcbp.Frame) []choice {
 func (w *world) producerTakes(c choice) {
 	f := w.to[relay.Producer][0]
 	w.to[relay.Producer] = w.to[relay.Producer][1:]
-	w.sayf("the producer's engine takes %v and %s", w.describe(f), choiceNames[c])
+	w.sayf("the producer's engine takes %v and %s", inWords(f), choiceNames[c])
 	e := &w.producer
 	e.mute = e.mute || c == chooseMute
 	switch {

@@ -3,6 +3,8 @@ package explore
 import (
 	"flag"
 	"fmt"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/shearpin/shearpin/dcp"
 )
@@ -26,8 +29,7 @@ var (
 	someOfTwo = [][]dcp.RawChange{add(0, 1), both(closing(1), add(0)), takeover(0)}
 )
 
-// small are the explorations that every run of the tests makes: together they visit every cell that can be. The large ones
-// are asked for by a flag.
+// large are the explorations that are asked for by a flag.
 var large = []config{
 	{
 		name: "one-all", vbs: 1, calls: [][][]dcp.RawChange{allOfOne},
@@ -55,14 +57,24 @@ var large = []config{
 	},
 }
 
+// small are those that every run of the tests makes: together they visit every cell that can be. They run side by side, the
+// longest first.
 var small = []config{
-	{
-		name: "two-calls", vbs: 1, calls: [][][]dcp.RawChange{{add(0)}, {closing(0)}},
-		drop: true, cancel: true, time: true,
-	},
 	{
 		name: "strangers", vbs: 1, calls: [][][]dcp.RawChange{allOfOne},
 		refuse: true, rollback: 1, ends: true, lateEnds: true, alien: true, repeat: true, malformed: true, stop: true,
+	},
+	{
+		name: "pair", vbs: 2, calls: [][][]dcp.RawChange{{add(0, 1), both(closing(0), add(1))}, {closing(0), add(0), bareTakeover(0)}},
+		ends: true,
+	},
+	{
+		name: "progress", vbs: 1, calls: [][][]dcp.RawChange{mostOfOne},
+		refuse: true, rollback: 1, time: true, progress: true,
+	},
+	{
+		name: "queue", vbs: 1, calls: [][][]dcp.RawChange{mostOfOne, {add(0), closing(0), bareTakeover(0)}},
+		refuse: true, ends: true, rollback: 2,
 	},
 	{
 		name: "faults", vbs: 1, calls: [][][]dcp.RawChange{mostOfOne},
@@ -73,50 +85,43 @@ var small = []config{
 		refuse: true, ends: true, drop: true, time: true, stop: true, fence: true, cancel: true, giveUp: true, refused: true,
 	},
 	{
-		name: "progress", vbs: 1, calls: [][][]dcp.RawChange{mostOfOne},
-		refuse: true, rollback: 1, time: true, progress: true,
-	},
-	{
 		name: "progress-closing", vbs: 1, calls: [][][]dcp.RawChange{{add(0), closing(0)}},
 		ends: true, refuseClose: true, time: true, progress: true, stop: true,
-	},
-	{
-		name: "mail", vbs: 1, calls: [][][]dcp.RawChange{{add(0)}},
-		drop: true, mail: true, stop: true, fence: true, cancel: true,
 	},
 	{
 		name: "overtake", vbs: 1, calls: [][][]dcp.RawChange{mostOfOne},
 		refuse: true, ends: true, lateEnds: true, overtake: true,
 	},
 	{
-		name: "queue", vbs: 1, calls: [][][]dcp.RawChange{mostOfOne, {add(0), closing(0), bareTakeover(0)}},
-		refuse: true, ends: true, rollback: 2,
-	},
-	{
-		name: "pair", vbs: 2, calls: [][][]dcp.RawChange{{add(0, 1), both(closing(0), add(1))}, {closing(0), add(0), bareTakeover(0)}},
-		ends: true,
-	},
-	{
 		name: "pair-odd", vbs: 2, calls: [][][]dcp.RawChange{{add(0), add(0, 1), closing(0)}},
 		lateEnds: true, alien: true, repeat: true, malformed: true, stop: true,
+	},
+	{
+		name: "mail", vbs: 1, calls: [][][]dcp.RawChange{{add(0)}},
+		drop: true, mail: true, stop: true, fence: true, cancel: true,
+	},
+	{
+		name: "two-calls", vbs: 1, calls: [][][]dcp.RawChange{{add(0)}, {closing(0)}},
+		drop: true, cancel: true, time: true,
 	},
 }
 
 func TestExploration(t *testing.T) {
+	t.Parallel()
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	cells := map[cell]int{}
 	var checks [invariants]int
 	var table strings.Builder
-	for _, cfg := range chosen(t) {
-		from := time.Now()
-		s := explore(&cfg, progress(t))
-		fmt.Fprintf(&table, "%s  %v\n", s.summary(), time.Since(from).Round(10*time.Millisecond))
-		if !assert.Nilf(t, s.found, "%s: %s", cfg.name, s.verdict()) {
+	configs := chosen(t)
+	for i, r := range exploreAll(t, configs) {
+		fmt.Fprintf(&table, "%s  %v\n", r.summary(), r.took.Round(10*time.Millisecond))
+		if !assert.Nilf(t, r.found, "%s: %s", configs[i].name, r.verdict()) {
 			continue
 		}
-		for c, n := range s.tally.cells {
+		for c, n := range r.tally.cells {
 			cells[c] += n
 		}
-		for i, n := range s.tally.checks {
+		for i, n := range r.tally.checks {
 			checks[i] += n
 		}
 	}
@@ -133,6 +138,22 @@ func TestExploration(t *testing.T) {
 			assert.Positivef(t, n, "nothing has asked whether %s", invariantNames[i])
 		}
 	}
+}
+
+// exploreAll searches side by side, as many at a time as there are processors.
+func exploreAll(t *testing.T, configs []config) []*search {
+	t.Helper()
+	searches := make([]*search, len(configs))
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i := range configs {
+		group.Go(func() error {
+			searches[i] = explore(&configs[i], progress(t))
+			return nil
+		})
+	}
+	require.NoError(t, group.Wait())
+	return searches
 }
 
 // quick are the explorations that are made under the race detector too: it makes them ten times slower, and a machine has no
@@ -152,6 +173,9 @@ func chosen(t *testing.T) []config {
 		if *only == "large" || named(cfg.name) {
 			some = append(some, cfg)
 		}
+	}
+	for i := range some {
+		some[i].asks = *ask
 	}
 	require.NotEmptyf(t, some, "no exploration is called %q", *only)
 	return some

@@ -2,8 +2,8 @@ package explore
 
 import (
 	"fmt"
-	"runtime/debug"
 	"strings"
+	"time"
 )
 
 // search is an exploration, breadth first: every state once, every action in every state.
@@ -20,6 +20,7 @@ type search struct {
 	transitions int
 	depth       int
 	complete    bool
+	took        time.Duration
 	found       *violation
 	story       []string
 }
@@ -42,8 +43,9 @@ const (
 )
 
 func explore(cfg *config, progress func(string)) *search {
-	defer debug.SetGCPercent(debug.SetGCPercent(400))
+	from := time.Now()
 	s := &search{cfg: cfg, tally: newTally(), known: map[fingerprint]int32{}, worlds: map[int32]*world{}, progress: progress}
+	defer func() { s.took = time.Since(from) }()
 	s.add(newWorld(cfg, s.tally), node{parent: -1})
 	var choices []action
 	for i := int32(0); int(i) < len(s.nodes); i++ {

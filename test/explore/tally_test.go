@@ -74,7 +74,7 @@ func newTally() *tally { return &tally{cells: map[cell]int{}} }
 func (t *tally) count(i invariant) { t.checks[i]++ }
 
 func (w *world) failf(i invariant, format string, args ...any) {
-	if w.broken == nil && (*ask == "" || *ask == invariantNames[i]) {
+	if w.broken == nil && (w.cfg.asks == "" || w.cfg.asks == invariantNames[i]) {
 		w.broken = &violation{invariant: i, what: fmt.Sprintf(format, args...)}
 	}
 }
@@ -200,8 +200,11 @@ func describeReply(e dcp.RawReply) string {
 	return describeErrors(e.Errs)
 }
 
-// describe puts a frame into words.
-func (w *world) describe(f mcbp.Frame) string {
+// inWords is a frame that puts itself into words if somebody listens.
+type inWords mcbp.Frame
+
+func (t inWords) String() string {
+	f := mcbp.Frame(t)
 	if len(f) == 0 {
 		return "the end of the bytes"
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 var (
-	walks = flag.Int("explore.walks", 2000, "how many random walks to take")
+	walks = flag.Int("explore.walks", 2000, "how many random walks to take; a quarter of them under the race detector")
 	seed  = flag.Uint64("explore.seed", 1, "the first walk's seed; the others count on from it")
 )
 
@@ -41,10 +41,15 @@ func rare(a action) bool {
 }
 
 func TestRandomWalks(t *testing.T) {
+	t.Parallel()
 	tally := newTally()
 	steps, longest := 0, 0
 	var choices []action
-	for n := range *walks {
+	count := *walks
+	if raceEnabled {
+		count /= 4
+	}
+	for n := range count {
 		rng := rand.New(rand.NewPCG(*seed+uint64(n), 0))
 		w := newWorld(&wild, tally)
 		// Each walk has a temper: how often what is rare happens.
@@ -68,5 +73,5 @@ func TestRandomWalks(t *testing.T) {
 		steps += len(path)
 		longest = max(longest, len(path))
 	}
-	t.Logf("%d walks, %d steps, the longest %d; %d cells", *walks, steps, longest, len(tally.cells))
+	t.Logf("%d walks, %d steps, the longest %d; %d cells", count, steps, longest, len(tally.cells))
 }

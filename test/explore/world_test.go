@@ -38,6 +38,8 @@ type world struct {
 	started uint64
 	// known are the connections that the replicator has heard of last.
 	known [2]*dcp.RawConn
+	// open are the calls that the connection machine was told of and has not answered.
+	open []dcp.RawCall
 	// restart is what the supervisor does next.
 	restart []restartStep
 	// toldUp and toldLost are the news of this incarnation so far.
@@ -141,6 +143,7 @@ func (w *world) copy() *world {
 		c.to[side], c.from[side], c.held[side] = slices.Clip(c.to[side]), slices.Clip(c.from[side]), slices.Clip(c.held[side])
 	}
 	c.restart, c.toConn, c.toReplicator = slices.Clip(c.restart), slices.Clip(c.toConn), slices.Clip(c.toReplicator)
+	c.open = slices.Clip(c.open)
 	for vb := range c.referee.vbs {
 		v := &c.referee.vbs[vb]
 		v.earlier = slices.Clip(v.earlier)
@@ -221,7 +224,7 @@ func (w *world) endProcess(side relay.Side, reason error) {
 	w.seen = [maxVBs]uint64{}
 	if side == relay.Consumer {
 		w.conn, w.lost = nil, false
-		w.toConn = nil
+		w.toConn, w.open = nil, nil
 		w.referee = referee{}
 	}
 	if p.conn != nil {
@@ -336,6 +339,7 @@ func (w *world) deliverToConn() {
 		for _, change := range m.changes {
 			w.cellC(change.VB, askEvents[change.Kind])
 		}
+		w.open = append(w.open, m.call)
 		w.goesOn(w.performC(w.machineC().Request(m.call, m.changes, w.time())))
 	case mailShut:
 		for vb := range w.cfg.vbs {
@@ -395,10 +399,11 @@ func (w *world) performC(effects []dcp.RawEffect) (reason error) {
 	for i, e := range effects {
 		switch e := e.(type) {
 		case dcp.RawInject:
-			w.sayf("   the connection sends %v to the %v", w.describe(e.Frame), e.To)
+			w.sayf("   the connection sends %v to the %v", inWords(e.Frame), e.To)
 			w.referee.injected(w, e.To, e.Frame)
 			w.carry(e.To, e.Frame)
 		case dcp.RawAnswer:
+			w.closeCall(e.Call)
 			w.referee.answered(w, e)
 			w.mailToReplicator(message{kind: mailAnswer, call: e.Call, errs: e.Errs})
 		case dcp.RawStreamEnded:
@@ -418,6 +423,17 @@ func (w *world) performC(effects []dcp.RawEffect) (reason error) {
 		}
 	}
 	return reason
+}
+
+// closeCall is the answer of the connection to one of the calls that it was told of.
+func (w *world) closeCall(id dcp.RawCall) {
+	w.tally.count(invOnce)
+	i := slices.Index(w.open, id)
+	if i < 0 {
+		w.failf(invOnce, "the connection answers call %d, which it does not have or has answered", id)
+		return
+	}
+	w.open = slices.Delete(slices.Clone(w.open), i, i+1)
 }
 
 // goesOn is for what is never a reason to crash.
@@ -494,7 +510,7 @@ func (w *world) close(why string) {
 	w.sayf("the link is gone: %s", why)
 	w.closed = true
 	w.restart, w.toConn, w.toReplicator = nil, nil, nil
-	w.conn = nil
+	w.conn, w.open = nil, nil
 	w.procs = [2]process{}
 	w.consumer.disconnect(w.started)
 	w.producer.disconnect()
