@@ -62,7 +62,7 @@ func engine(t *testing.T, name string, snappy bool, asked func([]mcbp.Feature)) 
 				if _, err := io.ReadFull(far, f[mcbp.HeaderLen:]); err != nil {
 					return
 				}
-				answer := mcbp.Response(f, mcbp.StatusSuccess)
+				answer := answerTo(f, mcbp.StatusSuccess)
 				if f.Opcode() == mcbp.OpHello {
 					var list []mcbp.Feature
 					for v := f.Value(); len(v) >= 2; v = v[2:] {

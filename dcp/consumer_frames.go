@@ -68,9 +68,13 @@ func roleOf(side relay.Side) string {
 	return RoleProducer
 }
 
-// addAnswer is the consumer's answer to an ADD_STREAM. Its extras repeat the stream opaque in another byte order and are
-// never looked at.
+// addAnswer is the consumer's answer to an ADD_STREAM. What its extras say is never looked at: they repeat the stream opaque
+// in another byte order.
 func (m *consumerMachine) addAnswer(f mcbp.Frame, now time.Time) {
+	if _, err := mcbp.ParseAddStreamAnswer(f); err != nil {
+		m.crash(malformed(RoleConsumer, f, err))
+		return
+	}
 	op := m.known(relay.Consumer, f)
 	if op == nil {
 		return
@@ -109,6 +113,10 @@ func (m *consumerMachine) takeoverMoved(op *streamOp, now time.Time) {
 // closeAnswer is either engine's answer to a CLOSE_STREAM. A stream that was gone already is closed: the producer's end
 // may have overtaken our close (history 3).
 func (m *consumerMachine) closeAnswer(from relay.Side, f mcbp.Frame, now time.Time) {
+	if _, err := mcbp.ParseStatusAnswer(f); err != nil {
+		m.crash(malformed(roleOf(from), f, err))
+		return
+	}
 	op := m.known(from, f)
 	if op == nil {
 		return
@@ -211,6 +219,10 @@ func (m *consumerMachine) stateRequest(f mcbp.Frame, now time.Time) {
 func (m *consumerMachine) stateAnswer(f mcbp.Frame, now time.Time) {
 	op, ok := m.byStream[f.Opaque()]
 	if !ok || op.kind != opTakeover || !op.vb.known || op.vb.opaque != f.Opaque() || op.requested == mcbp.VBucketMissing {
+		return
+	}
+	if _, err := mcbp.ParseStatusAnswer(f); err != nil {
+		m.crash(malformed(RoleConsumer, f, err))
 		return
 	}
 	op.moved = now

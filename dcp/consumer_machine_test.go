@@ -102,9 +102,23 @@ func streamOpaque(n uint32) (o mcbp.Opaque) {
 	return o
 }
 
+// answerTo is an engine's answer: one to an ADD_STREAM names the stream if there is one.
+func answerTo(request mcbp.Frame, status mcbp.Status) *mcbp.Packet {
+	p := mcbp.Response(request, status)
+	if p.Opcode == mcbp.OpDCPAddStream && status == mcbp.StatusSuccess {
+		p.Extras = []byte{0, 0, 0, 1}
+	}
+	return p
+}
+
+// answerOf is an answer to a request that may never have been made.
+func answerOf(op mcbp.Opcode, opaque mcbp.Opaque, status mcbp.Status) *mcbp.Packet {
+	return answerTo((&mcbp.Packet{Opcode: op, Opaque: opaque}).Frame(), status)
+}
+
 func (s *script) addAnswer(vb uint16, status mcbp.Status) relay.Verdict {
 	add := s.last(relay.Consumer, mcbp.OpDCPAddStream, vb)
-	return s.frame(relay.Consumer, mcbp.Response(add, status))
+	return s.frame(relay.Consumer, answerTo(add, status))
 }
 
 func (s *script) streamReq(vb uint16, n uint32) relay.Verdict {
@@ -125,7 +139,7 @@ func (s *script) end(vb uint16, n uint32, reason mcbp.EndReason) relay.Verdict {
 }
 
 func (s *script) closeAnswer(from relay.Side, vb uint16, status mcbp.Status) relay.Verdict {
-	return s.frame(from, mcbp.Response(s.last(from, mcbp.OpDCPCloseStream, vb), status))
+	return s.frame(from, answerTo(s.last(from, mcbp.OpDCPCloseStream, vb), status))
 }
 
 // state is the producer's SET_VBUCKET_STATE of vbucket 3, which these tests take over.
@@ -252,7 +266,7 @@ func TestRule4UnknownOpaqueCrashes(t *testing.T) {
 					s := newScript(t)
 					prepare(s)
 					alien := mcbp.Opaque{0xff, 0x7e, 0x7e, 0xff}
-					s.frame(side, &mcbp.Packet{Magic: mcbp.MagicResponse, Opcode: opcode, Opaque: alien})
+					s.frame(side, answerOf(opcode, alien, mcbp.StatusSuccess))
 					var unknown *UnknownOpaque
 					require.ErrorAs(t, s.crash, &unknown)
 					assert.Equal(t, alien, unknown.Opaque)
@@ -648,7 +662,7 @@ func TestShut(t *testing.T) {
 		s := newScript(t)
 		s.live(1, 1)
 		s.m.shut(99, s.now)
-		s.frame(relay.Consumer, &mcbp.Packet{Magic: mcbp.MagicResponse, Opcode: mcbp.OpDCPAddStream, Opaque: mcbp.Opaque{1}})
+		s.frame(relay.Consumer, answerOf(mcbp.OpDCPAddStream, mcbp.Opaque{1}, mcbp.StatusSuccess))
 		require.NoError(t, s.crash)
 	})
 }

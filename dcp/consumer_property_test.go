@@ -130,7 +130,7 @@ func (w *world) streamOf(answer mcbp.Frame) (o mcbp.Opaque) {
 func (w *world) consumerActs() {
 	f := pop(&w.toConsumer)
 	answer := func(status mcbp.Status) {
-		w.fromConsumer = append(w.fromConsumer, mcbp.Response(f, status).Frame())
+		w.fromConsumer = append(w.fromConsumer, answerTo(f, status).Frame())
 	}
 	switch f.Opcode() {
 	case mcbp.OpDCPAddStream:
@@ -161,7 +161,7 @@ func (w *world) consumerActs() {
 		if f.Status() != mcbp.StatusSuccess {
 			delete(w.passive, add.VBucket())
 		}
-		p := mcbp.Response(add, f.Status())
+		p := answerTo(add, f.Status())
 		p.Extras = binary.BigEndian.AppendUint32(nil, binary.LittleEndian.Uint32(f[12:16]))
 		w.fromConsumer = append(w.fromConsumer, p.Frame())
 	case mcbp.OpDCPStreamEnd:
@@ -184,7 +184,7 @@ func (w *world) consumerActs() {
 func (w *world) producerActs() {
 	f := pop(&w.toProducer)
 	answer := func(status mcbp.Status) {
-		w.fromProducer = append(w.fromProducer, mcbp.Response(f, status).Frame())
+		w.fromProducer = append(w.fromProducer, answerTo(f, status).Frame())
 	}
 	state := func(opaque mcbp.Opaque, vb uint16, s mcbp.VBucketState) {
 		w.takeover[opaque] = s

@@ -41,9 +41,9 @@ func TestFlightLines(t *testing.T) {
 		Opcode: mcbp.OpDCPStreamReq, VBucket: 17, Opaque: stream, Extras: binary.BigEndian.AppendUint64(nil, 1<<32), Value: []byte("secret"),
 	}
 	r.read(step(), relay.Consumer, streamReq.Frame())
-	r.read(step(), relay.Producer, mcbp.Response(streamReq.Frame(), mcbp.StatusRollback).Frame())
+	r.read(step(), relay.Producer, answerTo(streamReq.Frame(), mcbp.StatusRollback).Frame())
 	r.read(step(), relay.Producer, mcbp.SetVBucketState{VBucket: 17, Opaque: stream, State: mcbp.VBucketPending}.Append(nil))
-	r.judged(r.read(step(), relay.Consumer, mcbp.Response(request, mcbp.StatusNotMyVBucket).Frame()), flightDropped)
+	r.judged(r.read(step(), relay.Consumer, answerTo(request, mcbp.StatusNotMyVBucket).Frame()), flightDropped)
 	r.read(step(), relay.Producer, (&mcbp.Packet{Magic: mcbp.MagicResponse, Opcode: mcbp.OpDCPCloseStream, Opaque: mcbp.Opaque{9}}).Frame())
 	r.injected(step(), relay.Producer, closeStreamFrame(0, add))
 	r.judged(r.read(step(), relay.Producer, endFrame(17, stream, mcbp.EndStateChanged)), flightCrashed)

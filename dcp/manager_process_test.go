@@ -59,8 +59,8 @@ func TestTheStatusKnowsNoStreamThatOneSideHasClosed(t *testing.T) {
 	onStage(t, nil, func(s *stage) {
 		s.up(0, 1)
 		closing := s.apply(-1)
-		s.c.write(mcbp.Response(s.c.read(), mcbp.StatusSuccess))
-		s.p.write(mcbp.Response(s.p.read(), mcbp.StatusBusy))
+		s.c.write(answerTo(s.c.read(), mcbp.StatusSuccess))
+		s.p.write(answerTo(s.p.read(), mcbp.StatusBusy))
 		var refused *StreamStatusError
 		require.ErrorAs(t, next(s, closing), &refused)
 		assert.True(t, refused.Gone)

@@ -62,7 +62,7 @@ func TestReference_a4(t *testing.T) {
 	s := newScript(t)
 	id := s.call(opAdd, 0, 1)
 	s.addAnswer(0, mcbp.StatusSuccess)
-	answer := mcbp.Response(s.last(relay.Consumer, mcbp.OpDCPAddStream, 1), mcbp.StatusSuccess)
+	answer := answerTo(s.last(relay.Consumer, mcbp.OpDCPAddStream, 1), mcbp.StatusSuccess)
 	answer.Extras = []byte{0, 0, 0, 9}
 	assert.Equal(t, relay.Drop, s.frame(relay.Consumer, answer))
 	s.ok(id)

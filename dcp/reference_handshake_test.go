@@ -111,7 +111,7 @@ func TestReference_s0c(t *testing.T) {
 // without grants all features but one.
 func without(refused mcbp.Feature) reply {
 	return func(f mcbp.Frame) *mcbp.Packet {
-		answer := mcbp.Response(f, mcbp.StatusSuccess)
+		answer := answerTo(f, mcbp.StatusSuccess)
 		for v := f.Value(); len(v) > 1; v = v[2:] {
 			if binary.BigEndian.Uint16(v) != uint16(refused) {
 				answer.Value = append(answer.Value, v[:2]...)
@@ -143,7 +143,7 @@ func TestReference_s0e(t *testing.T) {
 		s.nodes["n1"].on(mcbp.OpHello, without(mcbp.FeatureSnappy))
 		s.nodes["n0"].on(mcbp.OpHello, func(f mcbp.Frame) *mcbp.Packet {
 			<-time.After(time.Second) // the consumer's end is first
-			answer := mcbp.Response(f, mcbp.StatusSuccess)
+			answer := answerTo(f, mcbp.StatusSuccess)
 			answer.Value = f.Value()
 			return answer
 		})
@@ -153,7 +153,7 @@ func TestReference_s0e(t *testing.T) {
 		s.p = next(s, s.nodes["n0"].opened)
 		add := s.c.read()
 		s.request(add.VBucket(), 1)
-		s.c.write(mcbp.Response(add, mcbp.StatusSuccess))
+		s.c.write(answerTo(add, mcbp.StatusSuccess))
 		require.NoError(t, next(s, done))
 		s.quiet()
 		var asked []int

@@ -31,7 +31,7 @@ func (s *script) forget() { clear(s.sent) }
 
 // stray is an answer with an opaque of the test's choice.
 func (s *script) stray(from relay.Side, op mcbp.Opcode, opaque mcbp.Opaque, status mcbp.Status) relay.Verdict {
-	return s.frame(from, &mcbp.Packet{Magic: mcbp.MagicResponse, Opcode: op, Opaque: opaque, Status: status})
+	return s.frame(from, answerOf(op, opaque, status))
 }
 
 // closed answers the close of a vbucket on both sides.

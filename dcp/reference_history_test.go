@@ -198,11 +198,11 @@ func TestHistory_5(t *testing.T) {
 	onStage(t, nil, func(s *stage) {
 		s.up(0)
 		closing := s.apply(-1)
-		s.c.write(mcbp.Response(s.c.read(), mcbp.StatusSuccess)) // n0 reads and never answers
+		s.c.write(answerTo(s.c.read(), mcbp.StatusSuccess)) // n0 reads and never answers
 		others := s.in(func() error { return s.manager.Apply(s.ctx, 1, "", map[uint16]string{1: "n2"}) })
 		c, p := next(s, s.nodes["n1"].opened), next(s, s.nodes["n2"].opened)
 		since := time.Now()
-		c.write(mcbp.Response(c.read(), mcbp.StatusSuccess))
+		c.write(answerTo(c.read(), mcbp.StatusSuccess))
 		require.NoError(t, next(s, others))
 		assert.Zero(t, time.Since(since))
 		var timeout *CloseStreamTimeout
@@ -322,7 +322,7 @@ func TestHistory_9(t *testing.T) {
 				healthy := s.in(func() error { return s.manager.Apply(s.ctx, 1, "", map[uint16]string{1: "n2"}) })
 				c := next(s, s.nodes["n1"].opened)
 				next(s, s.nodes["n2"].opened)
-				c.write(mcbp.Response(c.read(), mcbp.StatusSuccess))
+				c.write(answerTo(c.read(), mcbp.StatusSuccess))
 				require.NoError(t, next(s, healthy))
 				status, err := s.manager.Status(s.ctx)
 				require.NoError(t, err)
@@ -428,8 +428,8 @@ func TestHistory_35(t *testing.T) {
 			assert.Equal(t, ack.Frame(), s.p.read())
 		}
 		s.apply(-1)
-		s.c.write(mcbp.Response(s.c.read(), mcbp.StatusSuccess))
-		s.p.write(mcbp.Response(s.p.read(), mcbp.StatusSuccess))
+		s.c.write(answerTo(s.c.read(), mcbp.StatusSuccess))
+		s.p.write(answerTo(s.p.read(), mcbp.StatusSuccess))
 		s.p.write(&mcbp.Packet{Opcode: mcbp.OpDCPMutation, Extras: make([]byte, 31)})
 		assert.Equal(t, mcbp.OpDCPMutation, s.c.read().Opcode(), "also of a stream that is closed: its bytes have to be acknowledged")
 	})
@@ -441,7 +441,7 @@ func TestHistory_36(t *testing.T) {
 		onStage(t, nil, func(s *stage) {
 			s.up(0)
 			done := s.apply(1)
-			s.c.write(mcbp.Response(s.c.read(), status))
+			s.c.write(answerTo(s.c.read(), status))
 			require.ErrorIs(t, next(s, done), status)
 			s.quiet()
 			assert.Equal(t, []uint16{0}, s.status().Streams)
@@ -453,7 +453,7 @@ func TestHistory_36(t *testing.T) {
 func TestHistory_37(t *testing.T) {
 	s := newScript(t)
 	s.call(opAdd, 7)
-	late := mcbp.Response(s.last(relay.Consumer, mcbp.OpDCPAddStream, 7), mcbp.StatusSuccess)
+	late := answerTo(s.last(relay.Consumer, mcbp.OpDCPAddStream, 7), mcbp.StatusSuccess)
 	s.addAnswer(7, mcbp.StatusNotMyVBucket)
 	again := s.call(opAdd, 7)
 	assert.Equal(t, relay.Drop, s.frame(relay.Consumer, late))

@@ -179,7 +179,7 @@ func TestReference_h9(t *testing.T) {
 		s.link()
 		for range 2 {
 			add := s.c.read()
-			s.c.write(mcbp.Response(add, mcbp.StatusSuccess))
+			s.c.write(answerTo(add, mcbp.StatusSuccess))
 		}
 		require.NoError(t, next(s, done))
 	})
@@ -268,8 +268,8 @@ func TestReference_k_only(t *testing.T) {
 		done := s.apply(-1)
 		toConsumer, toProducer := s.c.read(), s.p.read()
 		assert.Equal(t, mcbp.OpDCPCloseStream, toProducer.Opcode())
-		s.c.write(mcbp.Response(toConsumer, mcbp.StatusSuccess), noop(1))
-		s.p.write(mcbp.Response(toProducer, mcbp.StatusSuccess), noop(2))
+		s.c.write(answerTo(toConsumer, mcbp.StatusSuccess), noop(1))
+		s.p.write(answerTo(toProducer, mcbp.StatusSuccess), noop(2))
 		require.NoError(t, next(s, done))
 		assert.Equal(t, frames(noop(1)), s.p.arrived())
 		assert.Equal(t, frames(noop(2)), s.c.arrived())
@@ -290,7 +290,7 @@ func TestReference_g4(t *testing.T) {
 			assert.Equal(t, mcbp.OpDCPCloseStream, f.Opcode())
 			assert.Equal(t, vb, f.VBucket())
 			assert.Empty(t, s.p.arrived())
-			s.c.write(mcbp.Response(f, mcbp.StatusSuccess))
+			s.c.write(answerTo(f, mcbp.StatusSuccess))
 		}
 		require.NoError(t, next(s, done))
 		toConsumer, toProducer := s.bothClosed()
@@ -339,8 +339,8 @@ func TestReference_g4d(t *testing.T) {
 	onStage(t, nil, func(s *stage) {
 		s.up(0, 1)
 		done := s.in(func() error { return s.manager.Shut(s.ctx) })
-		s.c.write(mcbp.Response(s.c.read(), mcbp.StatusSuccess))
-		s.c.write(mcbp.Response(s.c.read(), mcbp.StatusNotMyVBucket))
+		s.c.write(answerTo(s.c.read(), mcbp.StatusSuccess))
+		s.c.write(answerTo(s.c.read(), mcbp.StatusNotMyVBucket))
 		require.NoError(t, next(s, done))
 		s.bothClosed()
 	})

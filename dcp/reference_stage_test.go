@@ -156,7 +156,7 @@ func (s *stage) up(vbs ...int) {
 	}
 	for i, add := range adds {
 		s.request(add.VBucket(), uint32(i)+1)
-		s.c.write(mcbp.Response(add, mcbp.StatusSuccess))
+		s.c.write(answerTo(add, mcbp.StatusSuccess))
 	}
 	require.NoError(s.t, next(s, done))
 }
@@ -281,7 +281,7 @@ func hangUp(mcbp.Frame) *mcbp.Packet { return &mcbp.Packet{Magic: noAnswer} }
 const noAnswer mcbp.Magic = 1
 
 func refuse(status mcbp.Status) reply {
-	return func(f mcbp.Frame) *mcbp.Packet { return mcbp.Response(f, status) }
+	return func(f mcbp.Frame) *mcbp.Packet { return answerTo(f, status) }
 }
 
 // on replaces the answer to an opcode; nil restores it.
@@ -373,7 +373,7 @@ func (n *puppet) answer(f mcbp.Frame) *mcbp.Packet {
 	if r != nil {
 		return r(f)
 	}
-	answer := mcbp.Response(f, mcbp.StatusSuccess)
+	answer := answerTo(f, mcbp.StatusSuccess)
 	switch f.Opcode() {
 	case mcbp.OpHello:
 		answer.Value = f.Value()
@@ -389,7 +389,7 @@ func (n *puppet) statistics(f mcbp.Frame) (all []byte) {
 		return nil
 	}
 	for i := 0; i < len(n.stats); i += 2 {
-		answer := mcbp.Response(f, mcbp.StatusSuccess)
+		answer := answerTo(f, mcbp.StatusSuccess)
 		answer.Key, answer.Value = []byte(n.stats[i]), []byte(n.stats[i+1])
 		all = answer.Append(all)
 	}

@@ -234,10 +234,10 @@ func TestState_2_7_order(t *testing.T) {
 		s.link()
 		add := s.c.read()
 		s.request(3, 1)
-		s.c.write(mcbp.Response(add, mcbp.StatusSuccess))
+		s.c.write(answerTo(add, mcbp.StatusSuccess))
 		for _, state := range []mcbp.VBucketState{mcbp.VBucketPending, mcbp.VBucketActive} {
 			s.p.write(&mcbp.Packet{Opcode: mcbp.OpDCPSetVBucketState, VBucket: 3, Opaque: streamOpaque(1), Extras: []byte{byte(state)}})
-			s.c.write(mcbp.Response(s.c.read(), mcbp.StatusSuccess))
+			s.c.write(answerTo(s.c.read(), mcbp.StatusSuccess))
 			assert.Equal(t, streamOpaque(1), s.p.read().Opaque())
 		}
 		require.NoError(t, next(s, done))
@@ -320,7 +320,7 @@ func TestState_2_8_helper(t *testing.T) {
 		for range 2 {
 			add := s.c.read()
 			if add.VBucket() == 1 {
-				s.c.write(mcbp.Response(add, mcbp.StatusSuccess))
+				s.c.write(answerTo(add, mcbp.StatusSuccess))
 			}
 		}
 		require.NoError(t, next(s, second), "the first is still being set up")

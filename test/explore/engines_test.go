@@ -467,7 +467,11 @@ var strangeNames = [...]string{
 func (w *world) sendStrange(s strange, vb int) {
 	w.sayf("an engine %s (vb %d)", strangeNames[s], vb)
 	resp := func(side relay.Side, op mcbp.Opcode, o mcbp.Opaque) {
-		w.readFrame(side, (&mcbp.Packet{Magic: mcbp.MagicResponse, Opcode: op, Opaque: o}).Frame())
+		p := &mcbp.Packet{Magic: mcbp.MagicResponse, Opcode: op, Opaque: o}
+		if op == mcbp.OpDCPAddStream {
+			p.Extras = []byte{0, 0, 0, 1}
+		}
+		w.readFrame(side, p.Frame())
 	}
 	req := func(op mcbp.Opcode, o mcbp.Opaque, extras ...byte) {
 		w.readFrame(relay.Producer, (&mcbp.Packet{Opcode: op, VBucket: uint16(vb), Opaque: o, Extras: extras}).Frame())
