@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"io"
 	"math/big"
 	"testing"
 	"testing/synctest"
@@ -300,40 +301,115 @@ func selfSigned(t *testing.T) *tls.Config {
 	}
 }
 
-// History 9: a node that hangs in any step of connecting costs nobody else anything.
-func TestHistory_9(t *testing.T) {
-	for step, hang := range map[string]func(*puppet){
-		kv.StepDial: func(n *puppet) {
-			n.mu.Lock()
-			n.hanging = true
-			n.mu.Unlock()
-		},
-		kv.StepSASL:         func(n *puppet) { n.on(mcbp.OpSASLAuth, silent) },
-		kv.StepSelectBucket: func(n *puppet) { n.on(mcbp.OpSelectBucket, silent) },
-		kv.StepHello:        func(n *puppet) { n.on(mcbp.OpHello, silent) },
-		kv.StepDCPOpen:      func(n *puppet) { n.on(mcbp.OpDCPOpen, silent) },
-	} {
-		t.Run(step, func(t *testing.T) {
-			onStage(t, nil, func(s *stage) {
-				hang(s.nodes["n0"])
-				stuck := s.apply(0)
-				next(s, s.nodes["n1"].opened)
-				since := time.Now()
-				healthy := s.in(func() error { return s.manager.Apply(s.ctx, 1, "", map[uint16]string{1: "n2"}) })
-				c := next(s, s.nodes["n1"].opened)
-				next(s, s.nodes["n2"].opened)
-				c.write(answerTo(c.read(), mcbp.StatusSuccess))
-				require.NoError(t, next(s, healthy))
-				status, err := s.manager.Status(s.ctx)
-				require.NoError(t, err)
-				assert.Len(t, status.Links, 2)
-				assert.Zero(t, time.Since(since), "nobody has waited")
-				var failed *kv.ConnectError
-				require.ErrorAs(t, next(s, stuck), &failed)
-				assert.Equal(t, step, failed.Step)
-				s.quiet()
+// waysToHang are nodes with which no handshake comes to an end, by the step that does not.
+var waysToHang = map[string]struct {
+	step string
+	tls  bool
+	hang func(*puppet)
+}{
+	"no answer to SYN":           {kv.StepDial, false, func(n *puppet) { n.hanging = true }},
+	"accepts, no TLS":            {kv.StepTLS, true, func(n *puppet) { n.mute = true }},
+	"accepts, reads nothing":     {kv.StepSASL, false, func(n *puppet) { n.mute = true }},
+	"silent at SASL_LIST_MECHS":  {kv.StepSASL, false, func(n *puppet) { n.replies[mcbp.OpSASLListMechs] = silent }},
+	"silent at SASL_AUTH":        {kv.StepSASL, false, func(n *puppet) { n.replies[mcbp.OpSASLAuth] = silent }},
+	"silent at SELECT_BUCKET":    {kv.StepSelectBucket, false, func(n *puppet) { n.replies[mcbp.OpSelectBucket] = silent }},
+	"silent at HELLO":            {kv.StepHello, false, func(n *puppet) { n.replies[mcbp.OpHello] = silent }},
+	"silent at DCP_OPEN":         {kv.StepDCPOpen, false, func(n *puppet) { n.replies[mcbp.OpDCPOpen] = silent }},
+	"a byte now and then":        {kv.StepSASL, false, func(n *puppet) { n.trickle = time.Second }},
+	"a byte now and then, TLS":   {kv.StepSASL, true, func(n *puppet) { n.trickle = time.Second }},
+	"silent at HELLO, after TLS": {kv.StepHello, true, func(n *puppet) { n.replies[mcbp.OpHello] = silent }},
+}
+
+func onStageWhereOneHangs(t *testing.T, node string, story func(s *stage, step string)) {
+	t.Helper()
+	for name, way := range waysToHang {
+		t.Run(name, func(t *testing.T) {
+			onStage(t, func(s *stage) {
+				if way.tls {
+					s.tls = selfSigned(t)
+				}
+			}, func(s *stage) {
+				n := s.nodes[node]
+				n.mu.Lock()
+				way.hang(n)
+				n.mu.Unlock()
+				story(s, way.step)
 			})
 		})
+	}
+}
+
+// History 9: a node that hangs in any step of connecting costs nobody else anything.
+func TestHistory_9(t *testing.T) {
+	onStageWhereOneHangs(t, "n0", func(s *stage, step string) {
+		stuck := s.apply(0)
+		next(s, s.nodes["n1"].opened)
+		since := time.Now()
+		healthy := s.in(func() error { return s.manager.Apply(s.ctx, 1, "", map[uint16]string{1: "n2"}) })
+		c := next(s, s.nodes["n1"].opened)
+		next(s, s.nodes["n2"].opened)
+		c.write(answerTo(c.read(), mcbp.StatusSuccess))
+		require.NoError(s.t, next(s, healthy), "the supervisor starts links, and they work")
+		status, err := s.manager.Status(s.ctx)
+		require.NoError(s.t, err)
+		assert.Len(s.t, status.Links, 2)
+		assert.Zero(s.t, time.Since(since), "nobody has waited")
+		var failed *kv.ConnectError
+		require.ErrorAs(s.t, next(s, stuck), &failed)
+		assert.Equal(s.t, step, failed.Step)
+		assert.LessOrEqual(s.t, time.Since(since), 2*Limits{}.withDefaults().Join)
+		s.quiet()
+	})
+}
+
+// History 9, and it is the node itself that all replications lead to.
+func TestHistory_9_TheConsumerHangs(t *testing.T) {
+	onStageWhereOneHangs(t, "n1", func(s *stage, step string) {
+		limits := Limits{}.withDefaults()
+		since := time.Now()
+		stuck := map[string]<-chan error{
+			"Apply":    s.apply(0),
+			"Takeover": s.takeover(1),
+			"Fence":    s.in(func() error { return s.manager.Fence(s.ctx, 2, "n2") }),
+		}
+		synctest.Wait()
+		require.NoError(s.t, s.manager.Want(s.ctx, 1, map[uint16]string{3: "n2"}))
+		status, err := s.manager.Status(s.ctx)
+		require.NoError(s.t, err)
+		assert.Len(s.t, status.Links, 2)
+		assert.Zero(s.t, time.Since(since), "nobody has waited")
+		for name, answer := range stuck {
+			var failed *kv.ConnectError
+			require.ErrorAs(s.t, next(s, answer), &failed, name)
+			assert.Equal(s.t, step, failed.Step, name)
+		}
+		require.NoError(s.t, s.manager.Prepare(s.ctx, 2), "no engine was told of the takeover")
+		assert.LessOrEqual(s.t, time.Since(since), 3*limits.Join)
+		s.quiet()
+	})
+}
+
+// History 9: who stops does not wait for a handshake either, whoever hangs.
+func TestHistory_9_Stopping(t *testing.T) {
+	for _, node := range []string{"n0", "n1"} {
+		for name, stop := range map[string]func(*stage) error{
+			"Shut": func(s *stage) error { return s.manager.Shut(s.ctx) },
+			"Stop": func(s *stage) error { return s.manager.Stop(s.ctx) },
+		} {
+			t.Run(name+" while "+node+" hangs", func(t *testing.T) {
+				onStageWhereOneHangs(t, node, func(s *stage, _ string) {
+					stuck := s.apply(0)
+					synctest.Wait()
+					since := time.Now()
+					require.NoError(s.t, stop(s))
+					require.Error(s.t, next(s, stuck))
+					assert.Zero(s.t, time.Since(since))
+					for _, n := range s.nodes {
+						n.forsaken()
+					}
+				})
+			})
+		}
 	}
 }
 
@@ -393,13 +469,15 @@ func TestHistory_12(t *testing.T) {
 				done := s.apply(0)
 				s.link()
 				go s.p.write(noop(1)) // and the consumer does not take it
+				synctest.Wait()
+				since := time.Now()
 				end(s)
 				require.Error(t, next(s, done))
 				synctest.Wait()
 				for _, p := range []*peer{s.c, s.p} {
-					_, err := p.conn.Write([]byte{0})
-					assert.Error(t, err, "closed")
+					assert.ErrorIs(t, p.conn.SetDeadline(time.Time{}), io.ErrClosedPipe)
 				}
+				assert.Zero(t, time.Since(since), "before anybody's patience is over")
 			})
 		})
 	}

@@ -31,6 +31,7 @@ type stage struct {
 	log      *slog.Logger
 	dial     func() (near, far net.Conn)
 	tls      *tls.Config
+	conns    int
 	nodes    map[string]*puppet
 	manager  *Manager
 	system   *actors.System
@@ -86,7 +87,7 @@ func (s *stage) open(prepare func(*stage)) {
 	s.news, s.tree = events.Subscribe(1024), tree.Subscribe(1024)
 	var err error
 	s.manager, err = Start(ctx, Options{
-		System: s.system, Bucket: "orders", Consumer: "n1", Limits: s.limits, Log: s.log, Events: events, SupervisorEvents: tree,
+		System: s.system, Bucket: "orders", Consumer: "n1", Connections: s.conns, Limits: s.limits, Log: s.log, Events: events, SupervisorEvents: tree,
 		Endpoints: func(node string) (kv.Endpoint, bool) {
 			n, ok := s.nodes[node]
 			return kv.Endpoint{
@@ -253,9 +254,12 @@ type puppet struct {
 	// replies replace the answer to an opcode.
 	replies map[mcbp.Opcode]reply
 	// stats are the keys and values that STAT gives, whatever the group.
-	stats    []string
-	hanging  bool
-	deaf     bool
+	stats   []string
+	hanging bool
+	deaf    bool
+	// mute accepts connections and does nothing with them; a trickle is the pause after each byte of an answer.
+	mute     bool
+	trickle  time.Duration
 	requests []mcbp.Frame
 	conns    map[net.Conn]bool
 	wg       sync.WaitGroup
@@ -316,6 +320,17 @@ func (n *puppet) close() {
 	n.wg.Wait()
 }
 
+// forsaken requires, in virtual time, that nobody holds a connection to the node any more.
+func (n *puppet) forsaken() {
+	n.stage.t.Helper()
+	synctest.Wait()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for conn := range n.conns {
+		assert.ErrorIs(n.stage.t, conn.SetDeadline(time.Time{}), io.ErrClosedPipe, "a connection is open")
+	}
+}
+
 func (n *puppet) seen() []mcbp.Frame {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -325,6 +340,13 @@ func (n *puppet) seen() []mcbp.Frame {
 // serve answers until a DCP_OPEN has been answered with success; then it only reads.
 func (n *puppet) serve(raw net.Conn) {
 	defer raw.Close()
+	n.mu.Lock()
+	mute, trickle := n.mute, n.trickle
+	n.mu.Unlock()
+	if mute {
+		<-n.stage.ctx.Done()
+		return
+	}
 	conn := raw
 	if n.stage.tls != nil {
 		conn = tls.Server(raw, n.stage.tls)
@@ -344,7 +366,7 @@ func (n *puppet) serve(raw net.Conn) {
 		case answer.Magic == noAnswer:
 			return
 		}
-		if _, err := conn.Write(append(n.statistics(f), answer.Frame()...)); err != nil {
+		if _, err := writeSlowly(conn, append(n.statistics(f), answer.Frame()...), trickle); err != nil {
 			return
 		}
 		if f.Opcode() == mcbp.OpDCPOpen && answer.Status == mcbp.StatusSuccess {
@@ -364,6 +386,18 @@ func (n *puppet) serve(raw net.Conn) {
 			}
 		}
 	}
+}
+
+// writeSlowly pauses after each byte, in virtual time only.
+func writeSlowly(w io.Writer, b []byte, pause time.Duration) (n int, err error) {
+	if pause == 0 {
+		return w.Write(b)
+	}
+	for ; n < len(b) && err == nil; n++ {
+		_, err = w.Write(b[n : n+1])
+		time.Sleep(pause)
+	}
+	return n, err
 }
 
 func (n *puppet) answer(f mcbp.Frame) *mcbp.Packet {

@@ -3,6 +3,7 @@ package dcp
 import (
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -81,6 +82,24 @@ func TestState_2_9_connection_count(t *testing.T) {
 	d := newDesk(t)
 	d.m.conns = 4
 	assert.Equal(t, linkKey{"n1", 3}, d.m.key("n1", 1023))
+}
+
+// Known weakness 20: a manager that is started anew knows how many connections there are.
+func TestAManagerThatWasStartedAnewKnowsItsConnections(t *testing.T) {
+	onStage(t, func(s *stage) { s.conns = 4 }, func(s *stage) {
+		s.up(3)
+		name := ConnectionName("n0", "n1", "orders", 3)
+		require.Equal(t, name, string(s.c.open.Key()))
+		s.manager.pid.Load().Kill()
+		s.bothClosed()
+		synctest.Wait()
+		var stale *StaleEpoch
+		require.ErrorAs(t, next(s, s.apply(3)), &stale)
+		require.NoError(t, s.manager.Prepare(s.ctx, 1))
+		s.c = nil
+		s.up(3)
+		assert.Equal(t, name, string(s.c.open.Key()))
+	})
 }
 
 // Differs: all links at once, and the error says which vbuckets.
