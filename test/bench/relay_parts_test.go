@@ -25,6 +25,7 @@ var parts = map[string]func(args string, out io.Writer) error{
 	"mover":    playMover,
 	"producer": playProducer,
 	"consumer": playConsumer,
+	"engines":  playEngines,
 }
 
 // playPart plays the part that this process was started for, if it was.
