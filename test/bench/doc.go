@@ -1,5 +1,5 @@
-// Package bench measures processes of packages actors and supervisor, and the relay of dcp/relay, against what they are built
-// on and against what one would write without them. It contains no code for others.
+// Package bench measures processes of packages actors and supervisor, and the relay of dcp/relay, against what they are
+// built on and against what one would write without them. It contains no code for others.
 //
 // Three worlds do the same work: ours (actors and supervisor, with their defaults), raw Proto.Actor (default props, its own
 // futures and its own one_for_one supervision, a silent logger), and plain goroutines with channels. The last is the floor:
@@ -62,8 +62,23 @@
 // and haproxy, with one thread and free to splice, if it is installed. Producer, mover and consumer are processes of their
 // own, the test binary started again, and all is over loopback. The CPU time is the mover's, from getrusage (for haproxy from
 // the scheduler), over the bytes that it moved. Allocations are those of the whole run, starting and ending included, over
-// the frames. An iteration is one round, each mover once. Six sizes take about two minutes.
+// the frames. An iteration is one round, each mover once. Six sizes take five to ten minutes. Copying suffers more than
+// splicing when others use the processors' caches: on a busy machine the ratios of small documents are higher.
 //
 // With SHEARPIN_BENCH_PROFILE=cpu.prof a mover in the test binary leaves the CPU profile of its moving there; -bench
 // 'Relay/^64$' chooses a size.
+//
+// # Links
+//
+//	go test ./test/bench -run '^$' -bench Links -benchtime 1x
+//
+// Whole links of package dcp between scripted nodes, which are one process of their own:
+//
+//   - early end: a set-up of 16 streams, of which the producer ends one before its ADD_STREAM is answered. The time is that
+//     from the return of the relay's read that brought the STREAM_END to the return of the caller's Apply with the error.
+//     A thousand times, each with a fresh manager: with nothing else to do; while two other relays in the same process move
+//     200 MiB of documents a second; while the link's other direction does; and with both at half of that. That leaves two
+//     processors time for the measured.
+//   - set-up: 1024 streams, set up by one call and closed by another, twenty times, with all messages of real nodes.
+//   - idle: the growth of heap and stacks by links that have one stream each, over their number.
 package bench

@@ -225,8 +225,8 @@ func BenchmarkLinks(b *testing.B) {
 		}{
 			{"idle", 0, 0, 0},
 			{"other links at full rate", 2, 100, 0},
-			{"the opposite direction at full rate", 0, 0, 100},
-			{"both", 2, 50, 50},
+			{"the opposite direction at full rate", 0, 0, 200},
+			{"both", 2, 50, 100},
 		} {
 			w := openTroupe(b, 0, c.flood, c.load)
 			stop := w.busy(c.links)

@@ -32,8 +32,8 @@ var values = []struct {
 	{1 << 20, 1.15},
 }
 
-// volume is how many bytes a round moves, about.
-const volume = 512 << 20
+// volume is how many bytes a mover moves in a round, about: enough that the kernel has found the sizes of its buffers early.
+const volume = 1 << 30
 
 // move has one mover move blocks of documents.
 func move(t testing.TB, m mover, value, blocks int, check bool) moved {
