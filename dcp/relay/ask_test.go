@@ -65,6 +65,26 @@ func TestTableKeepsMagicsApart(t *testing.T) {
 	}
 }
 
+// What is said of an opcode under one magic is not said of it under the others, whatever way the frame takes.
+func TestActionsAreThoseOfTheFramesOwnMagic(t *testing.T) {
+	magics := []mcbp.Magic{0x80, 0x81, 0x82, 0x83, 0x08, 0x18}
+	for _, dropped := range magics {
+		table := new(relay.Table)
+		table.Set(dropped, mcbp.OpDCPMutation, relay.ActionDrop)
+		g := start(t, pipe, relay.Config{ProducerTable: table})
+		var in, out []byte
+		for _, m := range magics {
+			f := (&mcbp.Packet{Magic: m, Opcode: mcbp.OpDCPMutation, Value: []byte{byte(m)}}).Frame()
+			in = append(in, f...)
+			if m != dropped {
+				out = append(out, f...)
+			}
+		}
+		g.writeAsync(relay.Producer, append(in, noop(1)...))
+		g.expect(relay.Consumer, append(out, noop(1)...))
+	}
+}
+
 func TestConsecutiveAskedFramesAreOneBatchWithVerdictsInOrder(t *testing.T) {
 	var batches [][]mcbp.Frame
 	decider := deciderFunc(func(_ context.Context, side relay.Side, frames []mcbp.Frame, verdicts []relay.Verdict) error {

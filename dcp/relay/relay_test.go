@@ -156,17 +156,23 @@ func TestMalformedFrameStopsTheRelayAfterWhatCameBefore(t *testing.T) {
 	badLength := noop(1)
 	badLength[8] = 0xff
 	longAsk := (&mcbp.Packet{Opcode: mcbp.OpDCPStreamEnd, Value: make([]byte, relay.MaxAskBody+1)}).Frame()
-	for name, bad := range map[string]mcbp.Frame{"magic": badMagic, "parts": badParts, "length": badLength, "long ask": longAsk} {
-		t.Run(name, func(t *testing.T) {
-			g := start(t, pipe, relay.Config{MaxBody: 1 << 20})
-			g.writeAsync(relay.Producer, join(noop(7), bad[:mcbp.HeaderLen]))
-			g.expect(relay.Consumer, noop(7))
-			f := g.failure()
-			assert.Equal(t, relay.Producer, f.Side)
-			var malformed *mcbp.MalformedError
-			require.ErrorAs(t, f, &malformed)
-			assert.Equal(t, []byte(bad[:mcbp.HeaderLen]), malformed.Header[:])
-		})
+	nearMagic := mutation(1, 1, 10)
+	nearMagic[0] = 0x84
+	for name, bad := range map[string]mcbp.Frame{
+		"magic": badMagic, "magic like others": nearMagic, "parts": badParts, "length": badLength, "long ask": longAsk,
+	} {
+		for _, there := range []int{mcbp.HeaderLen, len(bad)} { // all of it, or only its header
+			t.Run(fmt.Sprintf("%s/%d", name, there), func(t *testing.T) {
+				g := start(t, pipe, relay.Config{MaxBody: 1 << 20})
+				g.writeAsync(relay.Producer, join(noop(7), bad[:there]))
+				g.expect(relay.Consumer, noop(7))
+				f := g.failure()
+				assert.Equal(t, relay.Producer, f.Side)
+				var malformed *mcbp.MalformedError
+				require.ErrorAs(t, f, &malformed)
+				assert.Equal(t, []byte(bad[:mcbp.HeaderLen]), malformed.Header[:])
+			})
+		}
 	}
 }
 

@@ -52,6 +52,7 @@ func TestKernelThatCannot(t *testing.T) {
 		"peek ahead": func(s *splicer) { s.near = true },
 	} {
 		t.Run(name, func(t *testing.T) {
+			before := pipes(t)
 			r, consumer, producer, ended := oneWay(t, quiet, change)
 			var in []byte
 			frames := 0
@@ -66,7 +67,13 @@ func TestKernelThatCannot(t *testing.T) {
 				_ = producer.Close()
 			}()
 			got := make([]byte, len(in))
-			_, err := io.ReadFull(consumer, got)
+			half := got[:len(got)/2]
+			_, err := io.ReadFull(consumer, half)
+			require.NoError(t, err)
+			if name == "splice" || name == "have pipes" {
+				require.Equal(t, before, pipes(t), "what cannot be used is not kept")
+			}
+			_, err = io.ReadFull(consumer, got[len(half):])
 			require.NoError(t, err)
 			require.True(t, bytes.Equal(in, got))
 			require.ErrorIs(t, <-ended, io.EOF)
@@ -74,6 +81,56 @@ func TestKernelThatCannot(t *testing.T) {
 			assert.EqualValues(t, len(in), r.Stats().FromProducer.Bytes)
 		})
 	}
+}
+
+func TestRunOfLongFramesEndsForAnInjectedOne(t *testing.T) {
+	near, far := loopback(t)
+	out, sink := loopback(t)
+	defer func() {
+		for _, c := range []net.Conn{near, far, out, sink} {
+			require.NoError(t, c.Close())
+		}
+	}()
+	require.NoError(t, near.(*net.TCPConn).SetReadBuffer(2<<20))
+	r := New(Config{Consumer: out, Producer: near})
+	d := newDirection(r, Producer)
+	frame := long(70_000, 1)
+	_, err := far.Write(bytes.Repeat(frame, 3))
+	require.NoError(t, err)
+	w := d.pass()
+	require.Eventually(t, func() bool { return w.extend(0) == 3*len(frame) }, 20*time.Second, time.Millisecond)
+	require.NoError(t, r.Inject(Consumer, tiny(1)))
+	assert.Zero(t, w.extend(0))
+	assert.Zero(t, w.extend(len(frame)))
+}
+
+// The source pauses in a frame whose header was never read. Nothing gets into it.
+func TestInjectionIntoALongFrameThatFollowsAnother(t *testing.T) {
+	cfg := Config{}
+	var consumer, producer net.Conn
+	cfg.Consumer, consumer = loopback(t)
+	cfg.Producer, producer = loopback(t)
+	r := New(cfg)
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(t.Context()) }()
+	move := func(in, want []byte) {
+		t.Helper()
+		go func() { _, _ = producer.Write(in) }()
+		got := make([]byte, len(want))
+		_, err := io.ReadFull(consumer, got)
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(want, got))
+	}
+	frame := long(300_000, 1)
+	for range 20 {
+		move(frame, frame)
+		move(frame[:100_000], frame[:100_000])
+		require.NoError(t, r.Inject(Consumer, tiny(2)))
+		move(frame[100_000:], append(frame[100_000:len(frame):len(frame)], tiny(2)...))
+	}
+	require.NoError(t, producer.Close())
+	require.ErrorIs(t, <-ended, io.EOF)
+	require.NoError(t, consumer.Close())
 }
 
 // pipes is how many ends of pipes this process has open.

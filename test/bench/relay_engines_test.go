@@ -45,7 +45,7 @@ func playEngines(args string, out io.Writer) error {
 		listeners[i] = l
 		fmt.Fprintln(out, l.Addr())
 	}
-	go accept(listeners[0], func(conn net.Conn) { (&engine{engines: e, conn: conn}).serve() })
+	go func() { must(accept(listeners[0], func(conn net.Conn) { (&engine{engines: e, conn: conn}).serve() })) }()
 	return accept(listeners[1], func(conn net.Conn) {
 		var kind [1]byte
 		if _, err := io.ReadFull(conn, kind[:]); err != nil {
@@ -150,7 +150,7 @@ func (e *engine) handle(f mcbp.Frame) {
 			go trickle(e.flood, e.write)
 		}
 	case mcbp.OpDCPAddStream:
-		e.adds = append(e.adds, mcbp.Frame(slices.Clone(f[:mcbp.HeaderLen])))
+		e.adds = append(e.adds, slices.Clone(f[:mcbp.HeaderLen]))
 		answer = &mcbp.Packet{
 			Opcode: mcbp.OpDCPStreamReq, VBucket: f.VBucket(), Opaque: streamOpaque(len(e.adds) - 1), Extras: make([]byte, 48),
 		}
