@@ -46,6 +46,21 @@ func TestInjectedBeforeRunComesFirst(t *testing.T) {
 	require.NoError(t, otherFar.Close())
 }
 
+// A long frame whose source pauses is not a boundary.
+func TestInjectionWaitsForTheEndOfALongFrame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := start(t, pipe, relay.Config{})
+		f := mutation(1, 1, 1<<20)
+		g.writeAsync(relay.Producer, f[:1000])
+		g.expect(relay.Consumer, f[:1000])
+		synctest.Wait()
+		require.NoError(t, g.relay.Inject(relay.Consumer, addStream(1)))
+		synctest.Wait()
+		g.writeAsync(relay.Producer, f[1000:])
+		g.expect(relay.Consumer, append(f[1000:len(f):len(f)], addStream(1)...))
+	})
+}
+
 func TestInjectTakesWholeFramesOnly(t *testing.T) {
 	g := start(t, pipe, relay.Config{})
 	whole := addStream(1)

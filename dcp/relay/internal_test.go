@@ -117,6 +117,38 @@ func TestBufferGrowsUnderLoadAndIsGivenBackWhenQuiet(t *testing.T) {
 	})
 }
 
+// What one direction gives back another one gets. A garbage collection may come in between, so once in a hundred is enough.
+func TestBuffersArePooled(t *testing.T) {
+	for class, size := range bufferSizes {
+		found := 0
+		for range 100 {
+			a := takeBuffer(class)
+			require.Len(t, a, size)
+			giveBuffer(class, a)
+			b := takeBuffer(class)
+			if &a[0] == &b[0] {
+				found++
+			}
+			giveBuffer(class, b)
+		}
+		assert.Positive(t, found, "buffers of %d bytes", size)
+	}
+	a := newBuffer()
+	a.filled(len(a.room(1)))
+	for range 100 {
+		given := &a.bytes[0]
+		a.free()
+		require.Nil(t, a.bytes)
+		b := buffer{bytes: takeBuffer(1), class: 1}
+		if &b.bytes[0] == given {
+			b.free()
+			return
+		}
+		a = b
+	}
+	assert.Fail(t, "what was freed is not found again")
+}
+
 func TestBufferShrinksWhenReadsStaySmall(t *testing.T) {
 	b := newBuffer()
 	defer b.free()

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -156,10 +157,15 @@ func TestMalformedFrameStopsTheRelayAfterWhatCameBefore(t *testing.T) {
 	badLength := noop(1)
 	badLength[8] = 0xff
 	longAsk := (&mcbp.Packet{Opcode: mcbp.OpDCPStreamEnd, Value: make([]byte, relay.MaxAskBody+1)}).Frame()
+	longKey := mutation(1, 1, 10)
+	longKey[2] = 1
+	oneTooMany := noop(1)
+	oneTooMany[4] = 1
 	nearMagic := mutation(1, 1, 10)
 	nearMagic[0] = 0x84
 	for name, bad := range map[string]mcbp.Frame{
-		"magic": badMagic, "magic like others": nearMagic, "parts": badParts, "length": badLength, "long ask": longAsk,
+		"magic": badMagic, "magic like others": nearMagic, "parts": badParts, "key": longKey, "one too many": oneTooMany,
+		"length": badLength, "long ask": longAsk,
 	} {
 		for _, there := range []int{mcbp.HeaderLen, len(bad)} { // all of it, or only its header
 			t.Run(fmt.Sprintf("%s/%d", name, there), func(t *testing.T) {
@@ -345,6 +351,11 @@ func TestCrashClosesBothSocketsWhileAPeerDoesNotRead(t *testing.T) {
 	g.fillUp(relay.Producer, chunk)
 	g.cancel(nil)
 	assert.ErrorIs(t, g.end(), context.Canceled)
+	for _, far := range g.far {
+		require.NoError(t, far.SetDeadline(time.Now().Add(patience)))
+		_, err := io.Copy(io.Discard, far)
+		assert.NotErrorIs(t, err, os.ErrDeadlineExceeded, "closed")
+	}
 }
 
 func TestWatchedVBucketsAreCounted(t *testing.T) {
