@@ -1,8 +1,9 @@
 package mcbp
 
 // CheckLayout holds a whole frame against the layout that its opcode demands in its direction (dcp-wire §6, §11). known is
-// false if no layout is written down here: for the commands of clients that store and read documents, for opcodes that are
-// new, for requests of servers, and for responses with framing extras. The error is a *[LayoutError].
+// false if no layout is written down here: for the commands of clients that store and read documents, for those of file-based
+// rebalance and others that the house does not use, for opcodes that are new, for requests of servers, and for responses with
+// framing extras. The error is a *[LayoutError].
 func CheckLayout(f Frame) (known bool, err error) {
 	switch f.Magic() {
 	case MagicServerRequest, MagicServerResponse, MagicFramingResponse:

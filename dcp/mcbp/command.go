@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// rule is the layout of a command that is no DCP message (dcp-wire §11), in one direction.
+// rule is the layout of a command that is no DCP message (dcp-wire §11, kv-observed), in one direction.
 type rule struct {
 	shape
 	// content judges what lengths alone cannot; nil accepts all.
@@ -48,6 +48,7 @@ var commandRules = ruleBook(
 	&rule{shape{opcode: OpDelVBucket, extras: noExtras, value: optional}, checkDelVBucket},
 	&rule{shape{opcode: OpGetAllVBSeqnos, extras: []int{0, 4, 8}}, checkGetAllVBSeqnos},
 	&rule{shape{opcode: OpSetParam, extras: []int{4}, key: required, value: required}, nil},
+	&rule{shape{opcode: OpCreateBucket, scope: ofConnection, extras: noExtras, key: required, value: required}, nil},
 	&rule{shape{opcode: OpSelectBucket, scope: ofConnection, extras: noExtras, key: required}, nil},
 	&rule{shape{opcode: OpEnableTraffic, scope: ofConnection, extras: noExtras}, nil},
 	&rule{shape{opcode: OpDisableTraffic, scope: ofConnection, extras: noExtras}, nil},
@@ -71,6 +72,7 @@ var answerRules = ruleBook(
 	answerRule(OpDelVBucket, absent, noValue),
 	answerRule(OpGetAllVBSeqnos, absent, valuesOf(vbSeqnoLen)),
 	answerRule(OpSetParam, absent, noValue),
+	answerRule(OpCreateBucket, absent, noValue),
 	answerRule(OpSelectBucket, absent, noValue),
 	answerRule(OpEnableTraffic, absent, noValue),
 	answerRule(OpDisableTraffic, absent, noValue),

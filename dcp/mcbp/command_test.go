@@ -31,6 +31,8 @@ func commands() map[string]*Packet {
 		"get config":          {Opcode: OpGetClusterConfig},
 		"seqno persistence":   {Opcode: OpSeqnoPersistence, VBucket: 3, Extras: make([]byte, 8)},
 		"error map":           {Opcode: OpGetErrorMap, Value: []byte{0, 2}},
+		"create bucket":       {Opcode: OpCreateBucket, Key: []byte("orders"), Value: []byte("ep.so\x00max_vbuckets=64")},
+		"bucket answer":       {Magic: MagicResponse, Opcode: OpCreateBucket, Status: StatusKeyExists},
 		"hello answer":        {Magic: MagicResponse, Opcode: OpHello, Value: AppendFeatures(nil, []Feature{FeatureJSON})},
 		"stat answer":         {Magic: MagicResponse, Opcode: OpStat, Key: []byte("vb_3"), Value: []byte("active")},
 		"get vbucket answer":  {Magic: MagicResponse, Opcode: OpGetVBucket, Value: []byte{0, 0, 0, 1}},
@@ -80,6 +82,12 @@ func TestCommandsThatDoNotFitTheirLayout(t *testing.T) {
 		"no config":                      {"set config", func(p *Packet) { p.Value = nil }},
 		"error map of no version":        {"error map", func(p *Packet) { p.Value = nil }},
 		"error map of a long version":    {"error map", func(p *Packet) { p.Value = make([]byte, 4) }},
+		"a bucket without a name":        {"create bucket", func(p *Packet) { p.Key = nil }},
+		"a bucket of no engine":          {"create bucket", func(p *Packet) { p.Value = nil }},
+		"a bucket with extras":           {"create bucket", func(p *Packet) { p.Extras = []byte{0} }},
+		"a bucket of a vbucket":          {"create bucket", func(p *Packet) { p.VBucket = 1 }},
+		"a bucket's key in an answer":    {"bucket answer", func(p *Packet) { p.Key = []byte("k") }},
+		"a bucket that explains itself":  {"bucket answer", func(p *Packet) { p.Status, p.Value = StatusSuccess, []byte("why") }},
 		"a CAS":                          {"get vbucket", func(p *Packet) { p.CAS = 1 }},
 		"framing extras":                 {"get vbucket", func(p *Packet) { p.Magic, p.FramingExtras = MagicFramingRequest, []byte{0} }},
 		"half a feature, answered":       {"hello answer", func(p *Packet) { p.Value = p.Value[1:] }},
@@ -97,6 +105,29 @@ func TestCommandsThatDoNotFitTheirLayout(t *testing.T) {
 		assert.True(t, known, name)
 		var layout *LayoutError
 		assert.ErrorAs(t, err, &layout, name)
+	}
+}
+
+// Every command of dcp-wire §11, and of kv-observed's Administration, has a layout for its request and its answer, or a reason
+// why not.
+func TestEveryCommandHasALayoutOrAReason(t *testing.T) {
+	const (
+		unsaid = "the pages name it and do not say what its parts are"
+		files  = "of file-based rebalance: what is in its JSON, and whether there is any, depends on the engine's version"
+		fusion = "of fusion: JSON of a kind of storage that is not supported here"
+	)
+	for op, reason := range map[Opcode]string{
+		OpHello: "", OpSASLListMechs: "", OpSASLAuth: "", OpSASLStep: "", OpSelectBucket: "", OpStat: "", OpSetVBucket: "", OpGetVBucket: "",
+		OpDelVBucket: "", OpGetAllVBSeqnos: "", OpGetFailoverLog: "", OpSeqnoPersistence: "", OpSetClusterConfig: "", OpGetClusterConfig: "",
+		OpEnableTraffic: "", OpDisableTraffic: "", OpSetParam: "", OpCreateBucket: "", OpGetErrorMap: "",
+		OpCheckpointPersist: "obsolete", OpCompactDB: unsaid, OpSetDataIngress: unsaid,
+		OpPrepareSnapshot: files, OpReleaseSnapshot: files, OpDownloadSnapshot: files, OpGetFileFragment: files,
+		0x70: fusion, 0x71: fusion, 0x72: fusion, 0x73: fusion, 0x74: fusion, 0x75: fusion, 0x76: fusion, 0x77: fusion, 0x78: fusion, 0x79: fusion,
+	} {
+		for _, magic := range []Magic{MagicRequest, MagicResponse} {
+			known, _ := CheckLayout((&Packet{Magic: magic, Opcode: op}).Frame())
+			assert.Equal(t, reason == "", known, "%v, magic %#02x", op, byte(magic))
+		}
 	}
 }
 
