@@ -2,6 +2,7 @@ package dcp
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -105,6 +106,18 @@ func TestTheBacklogOfALinkIsBounded(t *testing.T) {
 		assert.Equal(t, []uint16{1}, d.m.status().Links[0].Streams)
 		assert.Equal(t, "n1", d.m.status().Desired[1])
 	})
+}
+
+// Those that are kept apart already take up no more room.
+func TestSuspectsThatAreNamedAgainStaySuspects(t *testing.T) {
+	d := boundedDesk(t, Limits{Suspects: 2})
+	d.live("n1", 1, 2, 3)
+	d.crash(1, ErrSocketClosed, 1, 2)
+	d.now = d.now.Add(time.Minute)
+	d.crash(2, ErrSocketClosed, 2, 1, 2, 3)
+	assert.Equal(t, 2, d.m.replicas[1].failures)
+	assert.Equal(t, 2, d.m.replicas[2].failures)
+	assert.Zero(t, d.m.replicas[3].failures)
 }
 
 func TestSuspectsAreBounded(t *testing.T) {

@@ -44,6 +44,8 @@ type linkState struct {
 	held       []callLink
 	heldFences []callID
 	backlog    int
+	// waiting are the suspects whose turn comes when the one on trial has had its answer.
+	waiting []*replica
 	// kicks counts the connections in a row that a peer closed right after their OPEN; inUse counts the pauses because of
 	// that, and refused is set during one.
 	kicks, inUse int
@@ -311,24 +313,28 @@ func (m *managerMachine) tick(now time.Time) {
 	m.known, m.unchanged = reasons, len(m.out) == 0 && len(m.batches) == 0
 }
 
-// reasons are the links that have a stream, a wanted stream, work, or a takeover to fence.
+// reasons are the links, of those that there are, that have a stream, a wanted stream, work, or a takeover to fence. As a rule
+// all have, and that is found out soon.
 func (m *managerMachine) reasons() map[linkKey]bool {
-	reasons := map[linkKey]bool{}
+	reasons := make(map[linkKey]bool, len(m.links))
+	for key := range m.unfenced {
+		m.note(reasons, key)
+	}
 	for _, r := range m.replicas {
+		if len(reasons) == len(m.links) {
+			break
+		}
 		if r.has {
-			reasons[r.on] = true
+			m.note(reasons, r.on)
 		}
 		if r.desired != "" {
-			reasons[m.key(r.desired, r.vb)] = true
+			m.note(reasons, m.key(r.desired, r.vb))
 		}
 		for _, w := range []*work{r.work, r.next} {
 			if w != nil && w.producer != "" {
-				reasons[m.key(w.producer, r.vb)] = true
+				m.note(reasons, m.key(w.producer, r.vb))
 			}
 		}
-	}
-	for key := range m.unfenced {
-		reasons[key] = true
 	}
 	return reasons
 }
@@ -368,8 +374,16 @@ func (m *managerMachine) rebuildOutdated() {
 	if m.rebuilding != nil || len(m.prepares) > 0 {
 		return
 	}
+	var busy map[linkKey]bool
 	for _, key := range m.sortedLinks() {
-		if l := m.links[key]; l.outdated && l.phase == linkUp && m.quiet(l) {
+		l := m.links[key]
+		if !l.outdated || l.phase != linkUp || l.backlog > 0 {
+			continue
+		}
+		if busy == nil {
+			busy = m.busy()
+		}
+		if !busy[key] {
 			m.rebuilding = &key
 			m.emit(resetLink{key: key})
 			return
@@ -377,21 +391,34 @@ func (m *managerMachine) rebuildOutdated() {
 	}
 }
 
-// quiet reports whether nobody is at work on the vbuckets of a link.
-func (m *managerMachine) quiet(l *linkState) bool {
-	if l.backlog > 0 {
-		return false
+// busy are the links on whose vbuckets somebody is at work.
+func (m *managerMachine) busy() map[linkKey]bool {
+	busy := make(map[linkKey]bool, len(m.links))
+	for key := range m.unfenced {
+		m.note(busy, key)
 	}
 	for _, r := range m.replicas {
+		if len(busy) == len(m.links) {
+			break
+		}
 		if r.owner == "" && r.work == nil && r.next == nil {
 			continue
 		}
-		if r.has && r.on == l.key || r.desired != "" && m.key(r.desired, r.vb) == l.key {
-			return false
+		if r.has {
+			m.note(busy, r.on)
+		}
+		if r.desired != "" {
+			m.note(busy, m.key(r.desired, r.vb))
 		}
 	}
-	_, unfenced := m.unfenced[l.key]
-	return !unfenced
+	return busy
+}
+
+// note adds a link to a set of those that there are.
+func (m *managerMachine) note(set map[linkKey]bool, key linkKey) {
+	if _, ok := m.links[key]; ok {
+		set[key] = true
+	}
 }
 
 func (m *managerMachine) sortedLinks() []linkKey {

@@ -96,8 +96,10 @@ type work struct {
 	producer string
 	previous string
 	// call is nil once it has been answered, and for the manager's own work.
-	call    *applyCall
-	own     bool
+	call *applyCall
+	own  bool
+	// trial says that it is one of those kept apart.
+	trial   bool
 	epoch   uint64
 	closing bool
 	// bystander says that its call failed as a whole, with its connection: nothing is known against its vbucket.
@@ -243,6 +245,8 @@ func (m *managerMachine) sortedReplicas() []*replica {
 	for _, r := range m.replicas {
 		all = append(all, r)
 	}
-	slices.SortFunc(all, func(a, b *replica) int { return int(a.vb) - int(b.vb) })
+	slices.SortFunc(all, byVBucket)
 	return all
 }
+
+func byVBucket(a, b *replica) int { return int(a.vb) - int(b.vb) }

@@ -23,11 +23,16 @@ type strangers struct {
 
 // lostStreams forgets the streams of a link that has lost its connections.
 func (m *managerMachine) lostStreams(key linkKey, now time.Time) {
-	for _, r := range m.sortedReplicas() {
+	var lost []*replica
+	for _, r := range m.replicas {
 		if r.has && r.on == key {
-			m.lose(r, now)
-			m.dropIfIdle(r)
+			lost = append(lost, r)
 		}
+	}
+	slices.SortFunc(lost, byVBucket)
+	for _, r := range lost {
+		m.lose(r, now)
+		m.dropIfIdle(r)
 	}
 }
 
@@ -61,8 +66,14 @@ func (m *managerMachine) streamEnded(key linkKey, vb uint16, now time.Time) {
 func (m *managerMachine) suspect(key linkKey, named []uint16, now time.Time) {
 	room := m.limits.Suspects
 	for _, r := range m.replicas {
-		if r.failures > 0 && r.desired != "" && m.key(r.desired, r.vb) == key && !slices.Contains(named, r.vb) {
+		if r.failures > 0 && r.desired != "" && m.key(r.desired, r.vb) == key {
 			room--
+		}
+	}
+	counted := slices.Compact(slices.Sorted(slices.Values(named)))
+	for _, vb := range counted {
+		if r, known := m.replicas[vb]; known && r.failures > 0 && r.desired != "" && m.key(r.desired, vb) == key {
+			room++
 		}
 	}
 	for _, vb := range named {
@@ -94,13 +105,19 @@ func (m *managerMachine) reconcile(now time.Time) {
 	if len(m.prepares) > 0 || m.stop.asked {
 		return
 	}
+	for _, l := range m.links {
+		l.waiting = nil
+	}
 	var due []*replica
 	for _, r := range m.lost {
-		if m.missing(r) && !now.Before(r.notBefore) {
+		if !m.missing(r) || now.Before(r.notBefore) {
+			continue
+		}
+		if l, ok := m.links[m.key(r.desired, r.vb)]; !ok || l.phase == linkUp {
 			due = append(due, r)
 		}
 	}
-	slices.SortFunc(due, func(a, b *replica) int { return int(a.vb) - int(b.vb) })
+	slices.SortFunc(due, byVBucket)
 	for _, suspects := range []bool{false, true} {
 		for _, r := range due {
 			if (r.failures > 0) == suspects {
@@ -115,9 +132,25 @@ func (m *managerMachine) restore(r *replica, now time.Time) {
 	switch {
 	case l == nil || l.phase != linkUp || m.accept(l.key, 1, now) != nil:
 	case r.failures > 0 && l.backlog > 0:
+		l.waiting = append(l.waiting, r)
 	default:
-		r.next = &work{kind: workSet, replica: r, producer: r.desired, own: true, epoch: m.epoch}
+		r.next = &work{kind: workSet, replica: r, producer: r.desired, own: true, trial: r.failures > 0, epoch: m.epoch}
 		m.startNext(r, now)
+	}
+}
+
+// tried follows the trial of a suspect with the link's next one. What else has come due is for the next tick: with many
+// suspects, looking through all of them for each would take too long.
+func (m *managerMachine) tried(l *linkState, now time.Time) {
+	if len(m.prepares) > 0 || m.stop.asked {
+		return
+	}
+	for l.backlog == 0 && len(l.waiting) > 0 {
+		r := l.waiting[0]
+		l.waiting = l.waiting[1:]
+		if m.missing(r) {
+			m.restore(r, now)
+		}
 	}
 }
 

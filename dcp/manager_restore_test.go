@@ -144,6 +144,62 @@ func TestHealthyStreamsComeBackBeforeTheSuspect(t *testing.T) {
 	})
 }
 
+// Each is followed by the next, without a look at all the others: there may be as many as there are vbuckets.
+func TestSuspectsFollowEachOther(t *testing.T) {
+	d := newDesk(t)
+	d.live("n1", 1, 2, 3, 4, 5, 6)
+	for _, vb := range []uint16{6, 5, 3, 2, 1} {
+		d.m.streamEnded(n1, vb, d.now)
+	}
+	d.now = d.now.Add(500 * time.Millisecond)
+	d.m.streamEnded(n1, 4, d.now)
+	tried := func(vb uint16) {
+		t.Helper()
+		assert.Equal(t, []streamChange{{VB: vb, Kind: opAdd}}, d.changes())
+	}
+	d.pass(500 * time.Millisecond)
+	tried(1)
+	for range 3 {
+		d.pass(0)
+		assert.Len(t, d.m.links[n1].waiting, 4, "each waits once")
+	}
+	d.linkAnswer(map[uint16]error{1: refusedAdd}, nil)
+	tried(2)
+
+	d.apply(1, "", map[uint16]string{7: "n1"})
+	d.linkAnswer(nil, nil)
+	tried(7) // not beside something else
+	d.linkAnswer(nil, nil)
+	tried(3)
+	d.apply(1, "", map[uint16]string{5: ""})
+	d.linkAnswer(nil, nil)
+	tried(6) // 5 is not wanted any more, and the pause of 4 is not over
+	d.linkAnswer(nil, nil)
+	assert.Empty(t, d.sent)
+	d.pass(500 * time.Millisecond)
+	tried(4)
+	d.linkAnswer(nil, nil)
+	assert.Empty(t, d.sent)
+	assert.Equal(t, []linkKey{n1}, d.started)
+
+	t.Run("but not while a new epoch is prepared, nor after a stop", func(t *testing.T) {
+		for _, end := range []func(*desk){
+			func(d *desk) { d.prepare(2) }, func(d *desk) { d.do(func(id callID) { d.m.shut(id, d.now) }) },
+		} {
+			d := newDesk(t)
+			d.live("n1", 1, 2)
+			d.m.streamEnded(n1, 1, d.now)
+			d.m.streamEnded(n1, 2, d.now)
+			d.pass(time.Second)
+			require.Len(t, d.sent, 1)
+			d.m.unfenced = map[linkKey]unfenced{n1: {}} // keeps the epoch from being prepared at once
+			end(d)
+			d.linkAnswer(nil, nil)
+			assert.Empty(t, d.sent)
+		}
+	})
+}
+
 func TestASuspectsPauseGrowsFromASecondToFiveMinutes(t *testing.T) {
 	d := newDesk(t)
 	d.live("n1", 5)

@@ -195,6 +195,10 @@ func (m *managerMachine) linkAnswered(id callID, errs map[uint16]error, err erro
 		m.moved(w, b.key, failed, now)
 	}
 	m.drained()
+	if l, there := m.links[b.key]; there && len(b.works) == 1 && b.works[0].trial {
+		m.tried(l, now)
+		return
+	}
 	m.reconcile(now)
 }
 
