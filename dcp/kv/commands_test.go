@@ -236,6 +236,27 @@ func TestTakeoverEstimate(t *testing.T) {
 	assert.Equal(t, kv.Estimate{Status: "connection_does_not_exist"}, got)
 }
 
+// What a node does not say is not 0: who waits for all of nothing would be done at once.
+func TestAFigureThatTheNodeDoesNotTellIsAnError(t *testing.T) {
+	s := newServer(t)
+	c := s.connect()
+	for name, answer := range map[string][]string{
+		"nothing":              nil,
+		"no high seqno":        {"vb_5:last_persisted_seqno", "11", "vb_6:high_seqno", "1"},
+		"no persisted seqno":   {"vb_5:high_seqno", "12"},
+		"an estimate, no word": {"estimate", "0"},
+		"a word, no estimate":  {"status", "in-memory"},
+	} {
+		s.on(mcbp.OpStat, stats(answer...))
+		_, err := c.VBucketSeqno(t.Context(), 5)
+		var unsaid *kv.ProtocolError
+		require.ErrorAs(t, err, &unsaid, name)
+		_, err = c.TakeoverEstimate(t.Context(), 5, "x")
+		require.ErrorAs(t, err, &unsaid, name)
+	}
+	require.NoError(t, c.Err(), "the connection is as good as before")
+}
+
 func TestDCPConnections(t *testing.T) {
 	s := newServer(t)
 	c := s.connect()

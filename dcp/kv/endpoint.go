@@ -44,7 +44,8 @@ type Endpoint struct {
 	// if the node lists no mechanism that is preferred to [Plain].
 	AllowPlainAuth bool
 	// Dial makes the connection; nil is a net.Dialer. It must return when its context ends. Connections that know no
-	// deadlines are closed when theirs is over.
+	// deadlines are closed when that of a step is over, and get no further than that: once it is made, a connection must
+	// know deadlines of writes.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// StepTimeout bounds each step of connecting, as a whole and however busy the peer is. 0 means [DefaultStepTimeout].
 	StepTimeout time.Duration

@@ -126,9 +126,10 @@ func (e *FeatureError) Error() string {
 	return "features refused: " + strings.Join(names, ", ")
 }
 
-// ProtocolError is an answer that fits no request: the two ends no longer agree about what is going on.
+// ProtocolError is an answer that fits no request, or lacks what was asked for: the two ends do not agree about what is going
+// on.
 type ProtocolError struct {
-	// Answer is the header of the frame in words.
+	// Answer is the header of the frame in words, or what was asked for.
 	Answer string
 	Why    string
 }

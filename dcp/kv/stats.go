@@ -118,13 +118,15 @@ type SeqnoInfo struct {
 }
 
 // VBucketSeqno asks how far one vbucket has come. A vbucket that is not on the node is a [StatusError] with
-// mcbp.StatusNotMyVBucket.
+// mcbp.StatusNotMyVBucket; High or Persisted that it does not tell is a [ProtocolError].
 func (c *Client) VBucketSeqno(ctx context.Context, vb uint16) (SeqnoInfo, error) {
 	var info SeqnoInfo
-	err := c.vbStats(ctx, "vbucket-seqno "+strconv.Itoa(int(vb)), vb, func(of uint16, name, value string) (err error) {
+	group, told := "vbucket-seqno "+strconv.Itoa(int(vb)), map[string]bool{}
+	err := c.vbStats(ctx, group, vb, func(of uint16, name, value string) (err error) {
 		if of != vb {
 			return nil
 		}
+		told[name] = true
 		switch name {
 		case "high_seqno":
 			info.High, err = parseNumber(value)
@@ -137,7 +139,20 @@ func (c *Client) VBucketSeqno(ctx context.Context, vb uint16) (SeqnoInfo, error)
 		}
 		return err
 	})
-	return info, err
+	if err != nil {
+		return info, err
+	}
+	return info, untold(group, told, "high_seqno", "last_persisted_seqno")
+}
+
+// untold is what a node should have told and has not: that is not 0, and nobody may take it for 0.
+func untold(group string, told map[string]bool, names ...string) error {
+	for _, name := range names {
+		if !told[name] {
+			return &ProtocolError{Answer: fmt.Sprintf("%v %q", mcbp.OpStat, group), Why: "the node does not tell " + name}
+		}
+	}
+	return nil
 }
 
 // Estimate is how much of a vbucket a DCP connection has still to send.
@@ -149,11 +164,13 @@ type Estimate struct {
 }
 
 // TakeoverEstimate asks the producer how much the DCP connection conn has still to send of vb. A vbucket that is not on the
-// node is a [StatusError] with mcbp.StatusNotMyVBucket.
+// node is a [StatusError] with mcbp.StatusNotMyVBucket, an answer that lacks one of the two a [ProtocolError].
 func (c *Client) TakeoverEstimate(ctx context.Context, vb uint16, conn string) (Estimate, error) {
 	var e Estimate
-	p := &mcbp.Packet{Opcode: mcbp.OpStat, Key: fmt.Appendf(nil, "dcp-vbtakeover %d %s", vb, conn), VBucket: vb}
+	group, told := fmt.Sprintf("dcp-vbtakeover %d %s", vb, conn), map[string]bool{}
+	p := &mcbp.Packet{Opcode: mcbp.OpStat, Key: []byte(group), VBucket: vb}
 	err := c.stats(ctx, p, func(key, value string) (err error) {
+		told[key] = true
 		switch key {
 		case "status":
 			e.Status = value
@@ -162,7 +179,10 @@ func (c *Client) TakeoverEstimate(ctx context.Context, vb uint16, conn string) (
 		}
 		return err
 	})
-	return e, err
+	if err != nil {
+		return e, err
+	}
+	return e, untold(group, told, "status", "estimate")
 }
 
 // DCPConnection is one DCP connection that a node has.
