@@ -224,7 +224,7 @@ func (p *managerProcess) act(c *actors.Context, e managerEffect) {
 	case stopLink:
 		p.stopLink(c, e.key)
 	case callLink:
-		p.request(c, e.key, answerLimit, linkRequest{changes: e.changes}, sentCall{id: e.id, key: e.key})
+		p.request(c, e.key, p.answerLimit(), linkRequest{changes: e.changes}, sentCall{id: e.id, key: e.key})
 	case cancelLink:
 		c.Cast(p.running[e.key].env.replicator.Load(), cancelRequest{})
 	case resetLink:
@@ -250,6 +250,9 @@ func (p *managerProcess) act(c *actors.Context, e managerEffect) {
 		p.publish(e.event)
 	}
 }
+
+// answerLimit leaves it to the replicator to say that a connection owes an answer for too long: it closes it.
+func (p *managerProcess) answerLimit() time.Duration { return p.opts.Limits.Join + 2*answerLimit }
 
 // request calls the replicator of a link that runs.
 func (p *managerProcess) request(c *actors.Context, key linkKey, limit time.Duration, msg, tag any) {

@@ -73,3 +73,33 @@ func TestTheStatusKnowsNoStreamThatOneSideHasClosed(t *testing.T) {
 		assert.Equal(t, uint16(0), add.VBucket())
 	})
 }
+
+// Frames of its stream are progress, and there may be some for ever. Who waits for the end is answered all the same, and the
+// connection, whose streams nobody knows any more, is opened anew.
+func TestATakeoverThatMovesForEverIsGivenUp(t *testing.T) {
+	onStage(t, func(s *stage) { s.patience = 4 * time.Hour }, func(s *stage) {
+		s.up(0)
+		done := s.takeover(3)
+		add := s.c.read()
+		s.request(3, 9)
+		s.c.write(answerTo(add, mcbp.StatusSuccess))
+		since := time.Now()
+		for len(done) == 0 && time.Since(since) < 3*answerLimit {
+			s.p.write(&mcbp.Packet{Opcode: mcbp.OpDCPMutation, VBucket: 3, Opaque: streamOpaque(9), Extras: make([]byte, 31)})
+			s.c.arrived()
+			time.Sleep(time.Minute)
+			synctest.Wait()
+		}
+		var link *LinkError
+		require.ErrorAs(t, next(s, done), &link)
+		require.ErrorIs(t, link, context.DeadlineExceeded)
+		require.ErrorContains(t, link, "consumer connection", "it is the one that owes")
+		assert.LessOrEqual(t, time.Since(since), answerLimit+time.Minute)
+		given := time.Now()
+		s.bothClosed()
+		assert.Zero(t, time.Since(given), "nobody waits for the takeover's own limit")
+		s.link()
+		assert.EqualValues(t, 0, s.c.read().VBucket(), "its neighbours come back")
+		assert.Equal(t, "up", s.status().State)
+	})
+}
