@@ -28,7 +28,7 @@ type Limits struct {
 
 	// Links bounds the links. Default 4096.
 	Links int
-	// Calls bounds the calls that wait for their answer. Default 65536.
+	// Calls bounds the calls that wait for their answer, and the fences of one link. Default 65536.
 	Calls int
 	// Backlog bounds the operations on vbuckets that one link has not answered yet. Default 131072, two for every vbucket
 	// that there can be.

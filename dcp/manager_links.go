@@ -170,6 +170,9 @@ func (m *managerMachine) linkIsUp(key linkKey, incarnation uint64, now time.Time
 	}
 	m.releaseHeld(l)
 	m.opened(key, incarnation)
+	if len(m.prepares) > 0 {
+		m.fenceAll()
+	}
 	m.reconcile(now)
 }
 

@@ -202,3 +202,23 @@ func TestATakeoversFenceIsAskedForAlsoIfTheLinkCrashesBeforeItsStartIsKnown(t *t
 	d.perform()
 	require.NoError(t, d.answer(next))
 }
+
+// The answer of a replicator that died may come after its link was started anew, whose incarnations count from 1 again.
+func TestATakeoversFenceIsAskedForAlsoIfItsLinkIsUpBeforeItsStartIsKnown(t *testing.T) {
+	d := newDesk(t)
+	d.do(func(id callID) { d.m.takeover(id, 1, "move", 5, "n1", d.now) })
+	d.up("n1", 1)
+	d.m.linkGone(takenFrom, errors.New("gave up"), d.now)
+	d.linkAnswer(nil, ErrSocketClosed)
+	d.slow = true
+	d.pass(firstLinkRetry)
+	next := d.prepare(2)
+	require.Empty(t, d.fences)
+	d.up("n1", 1)
+	d.m.linkStarted(takenFrom)
+	d.perform()
+	require.Equal(t, []fenceTakeover{{key: takenFrom, after: 1}}, d.fences)
+	d.m.takeoverFenced(takenFrom, 1, nil)
+	d.perform()
+	require.NoError(t, d.answer(next))
+}

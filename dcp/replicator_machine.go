@@ -237,6 +237,10 @@ func (m *replicatorMachine) fence(id callID) {
 
 // fenceAfter is fence for the streams of an incarnation: it is answered once a later one has been opened.
 func (m *replicatorMachine) fenceAfter(id callID, incarnation uint64) {
+	if len(m.fences) >= m.limits.Calls {
+		m.emit(answerLink{call: id, err: m.link.wrap(&OverloadedError{What: "fences of the link", Limit: m.limits.Calls})})
+		return
+	}
 	m.fences = append(m.fences, fence{id: id, after: incarnation})
 	switch {
 	case !m.consumer.open:

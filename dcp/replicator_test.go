@@ -97,3 +97,23 @@ func TestAConnectionThatOwesAnAnswerForTooLongIsClosed(t *testing.T) {
 	p.down(RoleConsumer, p.closed[0])
 	assert.IsType(t, LinkCrashed{}, p.events[len(p.events)-1])
 }
+
+// While a node is down its fences wait. Who gives up and asks again must not make them pile up without end.
+func TestFencesThatWaitAreBounded(t *testing.T) {
+	p := newPost(t)
+	p.m.limits.Calls = 2
+	for id := range callID(3) {
+		p.m.fence(id)
+		p.perform()
+	}
+	var refused *OverloadedError
+	require.ErrorAs(t, p.answers[2].err, &refused)
+	assert.Equal(t, OverloadedError{What: "fences of the link", Limit: 2}, *refused)
+	assert.Len(t, p.answers, 1)
+	p.open()
+	assert.Len(t, p.answers, 3)
+	assert.NoError(t, p.answers[0].err)
+	p.m.fence(3)
+	p.perform()
+	assert.NotContains(t, p.answers, callID(3), "there is room again")
+}
