@@ -53,9 +53,10 @@ func (w *world) actions(all []action) []action {
 		return all
 	}
 	cfg := w.cfg
+	perfect := cfg.faults > 0 && w.faults == cfg.faults
 	on := func(may bool, kind, a, b uint8) {
-		if may {
-			all = append(all, action{kind, a, b})
+		if a := (action{kind, a, b}); may && !(perfect && a.fault()) {
+			all = append(all, a)
 		}
 	}
 	for side := range uint8(2) {
@@ -64,12 +65,12 @@ func (w *world) actions(all []action) []action {
 	}
 	if len(w.to[relay.Consumer]) > 0 {
 		for _, c := range w.consumerChoices(w.to[relay.Consumer][0]) {
-			all = append(all, action{kind: actConsumer, a: uint8(c)})
+			on(true, actConsumer, uint8(c), 0)
 		}
 	}
 	if len(w.to[relay.Producer]) > 0 {
 		for _, c := range w.producerChoices(w.to[relay.Producer][0]) {
-			all = append(all, action{kind: actProducer, a: uint8(c)})
+			on(true, actProducer, uint8(c), 0)
 		}
 	}
 	for vb := range uint8(cfg.vbs) {
@@ -103,6 +104,23 @@ func (w *world) actions(all []action) []action {
 		on(cfg.progress && awaits, actTick, tickFull, 0)
 	}
 	return all
+}
+
+// fault reports whether an engine or a socket does what it need not do.
+func (a action) fault() bool {
+	switch a.kind {
+	case actEnd, actClose, actReset, actStrange:
+		return true
+	case actRestart:
+		return a.a == 1
+	case actConsumer, actProducer:
+		switch choice(a.a) {
+		case chooseRefuse, chooseRollback, chooseMute, chooseEnd, chooseLateEnd:
+			return true
+		case chooseOK, chooseGhost, chooseForget:
+		}
+	}
+	return false
 }
 
 // linked reports whether both sockets are joined and none is being lost already.
@@ -164,6 +182,9 @@ func (r *referee) retired(o mcbp.Opaque) bool {
 // do makes an action happen, with everything that follows at once.
 func (w *world) do(a action) {
 	w.cause = 0
+	if w.cfg.faults > 0 && a.fault() {
+		w.faults++
+	}
 	switch a.kind {
 	case actAsk:
 		w.ask(int(a.a), w.cfg.calls[a.a][a.b])

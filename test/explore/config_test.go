@@ -14,6 +14,8 @@ type config struct {
 	calls [][][]dcp.RawChange
 	// depth bounds the search; 0 searches until nothing new is found.
 	depth int
+	// faults is how many times at most an engine or a socket does what it need not; 0 sets no limit.
+	faults int
 	// asks is the only promise that is looked at, by its sentence; without it all are.
 	asks string
 	// misread stands in front of the connection machine and reads ends wrongly.

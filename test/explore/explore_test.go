@@ -48,6 +48,16 @@ var large = []config{
 		refuse: true, ends: true, lateEnds: true, drop: true, stop: true,
 	},
 	{
+		name: "two-fault", vbs: 2, faults: 1, calls: [][][]dcp.RawChange{allOfTwo},
+		refuse: true, rollback: 1, ends: true, lateEnds: true, drop: true, eof: true, mute: true, refuseClose: true,
+		alien: true, repeat: true, malformed: true, time: true, stop: true, cancel: true,
+	},
+	{
+		name: "two-faults", vbs: 2, faults: 2, calls: [][][]dcp.RawChange{allOfTwo},
+		refuse: true, rollback: 1, ends: true, lateEnds: true, drop: true, eof: true, mute: true, refuseClose: true,
+		time: true, stop: true,
+	},
+	{
 		name: "three", vbs: 3, depth: 25,
 		calls: [][][]dcp.RawChange{
 			{add(0, 1, 2), both(closing(0), add(1, 2)), takeover(2)},
@@ -108,7 +118,9 @@ var small = []config{
 
 func TestExploration(t *testing.T) {
 	t.Parallel()
+	// Collecting seldom saves time, as long as there is room for it.
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(4 << 30))
 	cells := map[cell]int{}
 	var checks [invariants]int
 	var table strings.Builder

@@ -536,18 +536,35 @@ func (r *referee) answeredCaller(w *world, c *caller, errs map[uint16]error) {
 		}
 		w.tally.count(invTruth)
 		closing := r.closing(int(vb))
+		// The answer about one vbucket is given at once. That about several waits for all, and meanwhile somebody else may have
+		// had a closed stream opened again; but one that is told to live must live.
+		now := c.alone || len(last) == 1
 		switch {
-		case kind == dcp.RawAdd && (!v.live || c.alone && closing):
+		case kind == dcp.RawAdd && (!v.live || now && closing):
 			w.failf(invTruth, "vb %d is told to be streaming, and is not", vb)
-		case kind == dcp.RawClose && c.alone && (v.live || v.add || closing):
+		case kind == dcp.RawClose && now && (v.live || v.add || closing):
 			w.failf(invTruth, "vb %d is told to be closed, and is not", vb)
-		case kind == dcp.RawTakeover && c.alone && !v.tookOver:
+		case kind == dcp.RawTakeover && now && !v.tookOver:
 			w.failf(invTruth, "vb %d is told to be taken over, and is not", vb)
 		}
 	}
 }
 
-// reasonOf is what must have happened for an error to be given.
+// reasonOfAll is what must have happened for a call to fail as a whole.
+func reasonOfAll(err error) cause {
+	var late *dcp.NotConnectedError
+	switch {
+	case errors.Is(err, dcp.ErrShut):
+		return causeShut
+	case errors.Is(err, dcp.ErrSuperseded):
+		return causeCancelled
+	case errors.As(err, &late):
+		return causeLate
+	}
+	return causeCrash
+}
+
+// reasonOf is what must have happened for an error of a vbucket to be given.
 func reasonOf(err error) cause {
 	var (
 		refused *dcp.StreamStatusError

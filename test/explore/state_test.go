@@ -83,6 +83,10 @@ func (w *world) append(b []byte) []byte {
 			word(s)
 		}
 	}
+	if w.faults > 0 {
+		word("faults")
+		num(w.faults)
+	}
 	for vb := range w.cfg.vbs {
 		if s := w.consumer.streams[vb]; s.state != passiveNone {
 			word("passive")

@@ -18,6 +18,8 @@ type world struct {
 	cfg   *config
 	tally *tally
 	now   int // in steps
+	// faults counts what engines and sockets did that they need not have done, if that is limited.
+	faults int
 
 	consumer consumerEngine
 	producer producerEngine
@@ -368,6 +370,10 @@ func (w *world) performR(effects []dcp.RawEffect) {
 			w.sayf("the replicator publishes %T", e.Event)
 			w.published(e.Event)
 		case dcp.RawCloseConsumer:
+			w.tally.count(invCrash)
+			if !w.fencer.waiting {
+				w.failf(invCrash, "the replicator closes the connection, and nobody has asked for a fence: %v", e.Reason)
+			}
 			if conn := w.procs[relay.Consumer].conn; conn != nil && conn == w.known[relay.Consumer] {
 				w.crash(relay.Consumer, e.Reason)
 			}
@@ -567,8 +573,8 @@ func (w *world) reply(e dcp.RawReply) {
 		switch {
 		case e.Err == nil && !c.told:
 			w.failf(invTruth, "caller %d is told what the connection did not say", i)
-		case e.Err != nil && w.cause == 0:
-			w.failf(invCause, "caller %d gets an error without a cause: %v", i, e.Err)
+		case e.Err != nil && reasonOfAll(e.Err)&w.cause == 0:
+			w.failf(invCause, "caller %d gets an error without its cause: %v", i, e.Err)
 		}
 		*c = caller{}
 		return
