@@ -165,6 +165,6 @@ func (s *search) summary() string {
 	if !s.complete {
 		reach = fmt.Sprintf("to depth %d", s.cfg.depth)
 	}
-	fmt.Fprintf(&b, "%-14s %9d states %10d transitions  depth %3d  %s", s.cfg.name, len(s.nodes), s.transitions, s.depth, reach)
+	fmt.Fprintf(&b, "%-14s %9d states %10d transitions  depth %3d  %4d cells  %s", s.cfg.name, len(s.nodes), s.transitions, s.depth, len(s.tally.cells), reach)
 	return b.String()
 }
