@@ -343,7 +343,7 @@ func TestScramAndPlainUnderTLS(t *testing.T) {
 }
 
 // listenIPv6 makes the server one of IPv6's loopback, and returns its address. Where a machine has none, only the address is.
-func (s *server) listenIPv6() (addr string, real bool) {
+func (s *server) listenIPv6() (addr string, there bool) {
 	listener, err := net.Listen("tcp", "[::1]:0")
 	if err != nil {
 		s.listen()
@@ -360,7 +360,7 @@ func TestScramUnderTLSOverIPv6(t *testing.T) {
 	for _, m := range []kv.Mechanism{kv.ScramSHA1, kv.ScramSHA256, kv.ScramSHA512} {
 		s := newServer(t)
 		s.scram(m)
-		addr, real := s.listenIPv6()
+		addr, there := s.listenIPv6()
 		s.wrap = func(near, far net.Conn) (net.Conn, net.Conn) {
 			return near, tls.Server(far, &tls.Config{
 				Certificates: []tls.Certificate{ca.node("::1")}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.pool(),
@@ -375,7 +375,7 @@ func TestScramUnderTLSOverIPv6(t *testing.T) {
 		require.NoError(t, err)
 		state := conn.(*tls.Conn).ConnectionState()
 		require.NoError(t, state.PeerCertificates[0].VerifyHostname("::1"))
-		if real {
+		if there {
 			assert.True(t, conn.RemoteAddr().(*net.TCPAddr).IP.Equal(net.IPv6loopback))
 		}
 		assert.Equal(t, []string{"SASL_LIST_MECHS", "SASL_AUTH " + string(m), "SASL_STEP " + string(m)}, s.logins())
