@@ -69,12 +69,9 @@ func (k *connecting) dial(ctx context.Context) (net.Conn, error) {
 	if k.role == RoleProducer {
 		node, open = link.Producer, kv.DCPOpen{Bucket: link.Bucket, Name: link.Name(), Role: kv.Producer}
 	}
-	endpoint, ok := k.env.endpoints(node)
-	if !ok {
-		return nil, fmt.Errorf("%w: %q", ErrUnknownNode, node)
-	}
-	if endpoint.StepTimeout <= 0 {
-		endpoint.StepTimeout = k.env.limits.withDefaults().Connect
+	endpoint, err := endpointOf(k.env.endpoints, node, k.env.limits)
+	if err != nil {
+		return nil, err
 	}
 	if k.role == RoleConsumer {
 		conn, granted, err := kv.NegotiateDCP(ctx, endpoint, open)
@@ -94,6 +91,18 @@ func (k *connecting) dial(ctx context.Context) (net.Conn, error) {
 		k.env.snappy.atProducer(granted.Snappy)
 	}
 	return conn, err
+}
+
+// endpointOf finds a node. Its handshakes have Limits.Connect for each step, unless the endpoint says otherwise.
+func endpointOf(endpoints func(string) (kv.Endpoint, bool), node string, limits Limits) (kv.Endpoint, error) {
+	endpoint, ok := endpoints(node)
+	if !ok {
+		return endpoint, fmt.Errorf("%w: %q", ErrUnknownNode, node)
+	}
+	if endpoint.StepTimeout <= 0 {
+		endpoint.StepTimeout = limits.withDefaults().Connect
+	}
+	return endpoint, nil
 }
 
 // failed plans the next attempt and tells the replicator why this one failed.

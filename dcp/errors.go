@@ -289,7 +289,7 @@ func (e *ApplyError) Unwrap() []error {
 	return errs
 }
 
-// StaleEpoch refuses a request that does not carry the current epoch.
+// StaleEpoch refuses a request that does not carry the current epoch. Before the first Prepare there is none, and Current is 0.
 type StaleEpoch struct{ Got, Current uint64 }
 
 func (e *StaleEpoch) Error() string {

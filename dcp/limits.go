@@ -16,7 +16,7 @@ type Limits struct {
 	Close time.Duration
 	// Takeover is for the states that follow a takeover's ADD_STREAM answer. Default 90 s.
 	Takeover time.Duration
-	// Connect is for one step of a handshake. Default 10 s.
+	// Connect is for one step of a handshake, unless the node's kv.Endpoint says otherwise. Default 10 s.
 	Connect time.Duration
 	// Join is how long a call waits for its link to be connected. Default 30 s.
 	Join time.Duration

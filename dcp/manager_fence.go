@@ -115,9 +115,9 @@ func nukeAll(ctx context.Context, endpoint kv.Endpoint, bucket string, keep []st
 func (p *managerProcess) atConsumer(c *actors.Context, f func(context.Context, kv.Endpoint) any, failed func(error) any) {
 	limit := p.fenceLimit()
 	c.Go(func(ctx context.Context) any {
-		endpoint, ok := p.opts.Endpoints(p.opts.Consumer)
-		if !ok {
-			return failed(fmt.Errorf("%w: %q", ErrUnknownNode, p.opts.Consumer))
+		endpoint, err := endpointOf(p.opts.Endpoints, p.opts.Consumer, p.opts.Limits)
+		if err != nil {
+			return failed(err)
 		}
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()

@@ -103,3 +103,25 @@ func TestATakeoverThatMovesForEverIsGivenUp(t *testing.T) {
 		assert.Equal(t, "up", s.status().State)
 	})
 }
+
+// Limits.Connect is for every handshake of a manager: also for those of its fences and of its look for what an earlier one
+// has left.
+func TestASlowNodeIsGivenTheSameTimeForEveryHandshake(t *testing.T) {
+	slow := func(f mcbp.Frame) *mcbp.Packet {
+		time.Sleep(20 * time.Second)
+		answer := answerTo(f, mcbp.StatusSuccess)
+		answer.Value = f.Value()
+		return answer
+	}
+	onStage(t, func(s *stage) {
+		s.limits.Connect = 30 * time.Second
+		s.nodes["n1"].replies[mcbp.OpHello] = slow
+		s.nodes["n1"].stats = []string{"eq_dcpq:" + ConnectionName("n0", "n1", "orders", 0) + ":type", "consumer"}
+	}, func(s *stage) { // the epoch has been prepared
+		require.NoError(t, s.manager.Fence(s.ctx, 0, "n0"))
+		for range 2 {
+			next(s, s.nodes["n1"].opened).rest()
+		}
+		s.up(0)
+	})
+}
