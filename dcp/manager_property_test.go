@@ -333,6 +333,10 @@ func (s *site) up() {
 // hasty is a link whose news are faster than its start.
 func (s *site) hasty() {
 	key, l := s.key(linkStarting)
+	s.news(key, l)
+}
+
+func (s *site) news(key linkKey, l *siteLink) {
 	s.outcomes = append(s.outcomes, func(error) {
 		if s.links[key] == l {
 			s.m.linkStarted(key)
@@ -520,7 +524,15 @@ func (s *site) end() {
 	}
 	s.ids++
 	s.waiting[s.ids] = true
+	s.happen(func() { s.m.apply(s.ids, s.m.epoch, "", map[uint16]string{0: "n1", 1: "n2", 2: "n3"}, s.now) })
+	s.ids++
+	s.waiting[s.ids] = true
 	s.event(func() { s.m.shut(s.ids, s.now) })
+	for _, key := range slices.SortedFunc(maps.Keys(s.links), compareKeys) {
+		if l := s.links[key]; l.phase == linkStarting && rapid.Bool().Draw(s.t, "hasty") {
+			s.news(key, l)
+		}
+	}
 	s.settle()
 	require.Empty(s.t, s.waiting)
 	require.Empty(s.t, s.m.links)
