@@ -28,6 +28,15 @@ type site struct {
 	ids     callID
 	waiting map[callID]bool
 	owners  map[uint16]siteOwner
+	// preparing are those of the calls that wait for an epoch; failed are the takeovers that may be under way at the engine,
+	// with the incarnation that was told of them.
+	preparing map[callID]bool
+	failed    map[siteTakeover]uint64
+}
+
+type siteTakeover struct {
+	vb  uint16
+	key linkKey
 }
 
 type siteOwner struct {
@@ -52,6 +61,7 @@ func newSite(t *rapid.T) *site {
 		t: t, m: newManagerMachine("orders", "n9", 2, limits), now: time.Unix(1000, 0),
 		links: map[linkKey]*siteLink{}, streams: map[uint16]linkKey{},
 		waiting: map[callID]bool{}, owners: map[uint16]siteOwner{},
+		preparing: map[callID]bool{}, failed: map[siteTakeover]uint64{},
 	}
 	s.m.jitter = func(d time.Duration) time.Duration { return d / 3 }
 	return s
@@ -121,7 +131,12 @@ func (s *site) perform(e managerEffect) {
 		})
 	case fenceTakeover:
 		s.byName(e.key, e.byName)
-		s.outcomes = append(s.outcomes, func(err error) { s.m.takeoverFenced(e.key, e.after, err) })
+		s.outcomes = append(s.outcomes, func(err error) {
+			if err == nil {
+				s.fenced(e.key, e.after)
+			}
+			s.m.takeoverFenced(e.key, e.after, err)
+		})
 	case fenceLink:
 		s.byName(e.key, e.byName)
 		s.outcomes = append(s.outcomes, func(err error) { s.m.fenced(e.call, err) })
@@ -132,6 +147,9 @@ func (s *site) perform(e managerEffect) {
 	case answerManager:
 		require.True(s.t, s.waiting[e.call], "call %d is answered twice", e.call)
 		delete(s.waiting, e.call)
+		if s.preparing[e.call] && e.err == nil {
+			require.Empty(s.t, s.failed, "an epoch is prepared before these takeovers are fenced")
+		}
 	case publishManager:
 	}
 }
@@ -281,7 +299,7 @@ func (s *site) own(id callID, owner string, vbs []uint16, f func()) {
 
 func (s *site) prepare() {
 	s.ids++
-	s.waiting[s.ids] = true
+	s.waiting[s.ids], s.preparing[s.ids] = true, true
 	epoch := s.m.epoch + uint64(rapid.IntRange(0, 1).Draw(s.t, "raise"))
 	maps.DeleteFunc(s.owners, func(_ uint16, o siteOwner) bool { return o.epoch < epoch })
 	s.event(func() { s.m.prepare(s.ids, epoch, s.now) })
@@ -326,6 +344,7 @@ func (s *site) up() {
 	s.event(func() {
 		l.phase = linkUp
 		l.incarnation++
+		s.fenced(key, l.incarnation-1)
 		s.m.linkIsUp(key, l.incarnation, s.now)
 	})
 }
@@ -345,6 +364,7 @@ func (s *site) news(key linkKey, l *siteLink) {
 	s.event(func() {
 		l.phase = linkUp
 		l.incarnation++
+		s.fenced(key, l.incarnation-1)
 		s.m.linkIsUp(key, l.incarnation, s.now)
 	})
 }
@@ -354,7 +374,27 @@ func (s *site) fail(l *siteLink, err error, incarnation uint64) {
 	calls := l.calls
 	l.calls = nil
 	for _, call := range calls {
+		for _, change := range call.changes {
+			if change.Kind == opTakeover && incarnation > 0 {
+				s.failed[siteTakeover{change.VB, call.key}] = incarnation
+			}
+		}
 		s.m.linkAnswered(call.id, nil, err, incarnation, s.now)
+	}
+}
+
+// fenced says that the link's name has been opened again after that incarnation.
+func (s *site) fenced(key linkKey, after uint64) {
+	maps.DeleteFunc(s.failed, func(t siteTakeover, incarnation uint64) bool { return t.key == key && incarnation <= after })
+}
+
+// gone is the end of a link. The next one of its name counts from 1 again.
+func (s *site) gone(key linkKey) {
+	delete(s.links, key)
+	for t := range s.failed {
+		if t.key == key {
+			s.failed[t] = 0
+		}
 	}
 }
 
@@ -383,7 +423,7 @@ func (s *site) givesUp() {
 	l.dead = true
 	s.event(func() { s.fail(l, errGaveUp, l.incarnation) })
 	s.event(func() {
-		delete(s.links, key)
+		s.gone(key)
 		s.m.linkGone(key, errGaveUp, s.now)
 		s.fail(l, errGaveUp, 1)
 	})
@@ -395,7 +435,7 @@ func (s *site) stops() {
 	key, l := s.key(linkStopping)
 	s.event(func() {
 		s.fail(l, ErrShut, l.incarnation)
-		delete(s.links, key)
+		s.gone(key)
 		s.drop(key)
 		s.m.linkStopped(key, nil, s.now)
 	})
@@ -485,10 +525,11 @@ func (s *site) settle() {
 				case linkConnecting:
 					l.phase = linkUp
 					l.incarnation++
+					s.fenced(key, l.incarnation-1)
 					s.m.linkIsUp(key, l.incarnation, s.now)
 				case linkStopping:
 					s.fail(l, ErrShut, l.incarnation)
-					delete(s.links, key)
+					s.gone(key)
 					s.drop(key)
 					s.m.linkStopped(key, nil, s.now)
 				case linkUp, linkDown:
