@@ -167,8 +167,12 @@ func (b *bucket) connection(name string) *conn {
 	return b.dcp[name]
 }
 
-// minConsumerBuffer keeps many consumers of a small bucket from stalling on tiny buffers.
-const minConsumerBuffer = 64 << 10
+const (
+	// minConsumerBuffer keeps many consumers of a small bucket from stalling on tiny buffers.
+	minConsumerBuffer = 64 << 10
+	// minConsumerBuffer72 is what an older engine gives each of them at least.
+	minConsumerBuffer72 = 10 << 20
+)
 
 // consumerBuffer is the flow-control buffer of each consumer connection, in bytes: a twentieth of the quota, shared
 // among the bucket's consumers (dcp-wire §8).
@@ -176,8 +180,11 @@ func (b *bucket) consumerBuffer() uint32 {
 	b.mu.Lock()
 	n := max(b.consumers, 1)
 	b.mu.Unlock()
-	share := math.Round(float64(b.quota) / 20 / float64(n))
-	return uint32(min(max(share, minConsumerBuffer), math.MaxUint32))
+	share := float64(b.quota) / 20 / float64(n)
+	if b.node.opts.Version == Version72 {
+		return uint32(min(max(share, minConsumerBuffer72), math.MaxUint32))
+	}
+	return uint32(min(max(math.Round(share), minConsumerBuffer), math.MaxUint32))
 }
 
 // consumersChanged lets every consumer advertise its new share of the buffer.

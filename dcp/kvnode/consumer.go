@@ -161,16 +161,16 @@ func (c *consumer) step() {
 	if !n.started && len(c.queued) > 0 {
 		c.wanted = c.b.consumerBuffer()
 		c.advertised = c.wanted
-		n.start(c.consumerName, c.wanted)
+		n.start(c.c.node.opts.Version, c.consumerName, c.wanted)
 	}
 	if n.finished() && c.wanted != c.advertised && n.buffer > 0 {
 		c.advertised = c.wanted
 		n.resize(c.wanted)
 	}
-	if f, ok := n.next(c.nextOpaque); ok {
+	for _, f := range n.next(c.nextOpaque) {
 		c.put(f)
 	}
-	if len(c.queued) > 0 && (n.finished() || n.buffer > 0) {
+	if len(c.queued) > 0 && n.finishedOnce {
 		for _, s := range c.queued {
 			c.request(s)
 		}
@@ -209,10 +209,12 @@ func (c *consumer) resized() {
 	buffer := c.b.consumerBuffer()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.wanted = buffer; !c.dead {
-		c.step()
-		c.c.signal()
+	c.wanted = buffer
+	if c.dead || c.c.node.opts.Version == Version72 { // an older engine says it when it next hears something
+		return
 	}
+	c.step()
+	c.c.signal()
 }
 
 func (c *consumer) fill() {}

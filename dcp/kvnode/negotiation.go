@@ -7,14 +7,15 @@ import (
 )
 
 // negotiation is what a consumer asks of its producer before its first STREAM_REQ: an error map, which nothing depends on,
-// and then one CONTROL at a time, in the order of real engines (dcp-wire §7). It decides; the consumer sends.
+// and CONTROLs, in the order of real engines (dcp-wire §7). It asks in groups and waits for all answers of one before it
+// asks the next; a current engine's groups have one member each. It decides; the consumer sends.
 type negotiation struct {
 	started bool
-	rest    []setting
-	// asked is the request that is waiting for its answer, if waiting.
-	asked   setting
-	opaque  mcbp.Opaque
-	waiting bool
+	// finishedOnce says that the first list is through: streams may be requested, also while something is asked again.
+	finishedOnce bool
+	rest         [][]setting
+	// waiting are the requests without an answer, by opaque.
+	waiting map[mcbp.Opaque]setting
 
 	// Results. buffer is the size in bytes last accepted by the producer, 0 without flow control.
 	v7Status bool
@@ -35,72 +36,98 @@ const (
 )
 
 // start lists what to ask. Only a consumer that has a name can acknowledge durable writes.
-func (n *negotiation) start(consumerName string, buffer uint32) {
+func (n *negotiation) start(version Version, consumerName string, buffer uint32) {
 	n.started = true
-	n.rest = []setting{
-		{},
+	interval := "0.100000"
+	if version == Version72 {
+		interval = "1"
+	}
+	first := []setting{
 		{settingNoop, "true"},
-		{settingNoopInterval, "0.100000"},
+		{settingNoopInterval, interval},
 		{"set_priority", "high"},
 		{"supports_cursor_dropping_vulcan", "true"},
 		{"supports_hifi_MFU", "true"},
 		{"send_stream_end_on_client_close_stream", "true"},
 		{"enable_expiry_opcode", "true"},
 	}
+	second := []setting{{"include_deleted_user_xattrs", "true"}}
 	if consumerName != "" {
-		n.rest = append(n.rest, setting{"enable_sync_writes", "true"}, setting{"consumer_name", consumerName})
+		first = append(first, setting{"enable_sync_writes", "true"})
+		second = []setting{{"consumer_name", consumerName}, second[0]}
 	}
-	n.rest = append(n.rest,
-		setting{"include_deleted_user_xattrs", "true"},
-		setting{settingV7Status, "true"},
-		setting{"flatbuffers_system_events", "true"},
-		setting{"change_streams", "true"},
-		setting{"max_marker_version", "2.2"},
-	)
-	n.resize(buffer)
+	third := []setting{{settingV7Status, "true"}, {"flatbuffers_system_events", "true"}, {"change_streams", "true"}}
+	if version == Version72 {
+		n.rest = [][]setting{{bufferSetting(buffer), {}}, first, second}
+		n.oneByOne(third)
+		return
+	}
+	n.rest = [][]setting{{{}}}
+	n.oneByOne(first)
+	n.oneByOne(second)
+	n.oneByOne(third)
+	n.oneByOne([]setting{{"max_marker_version", "2.2"}, bufferSetting(buffer)})
+}
+
+func (n *negotiation) oneByOne(list []setting) {
+	for _, s := range list {
+		n.rest = append(n.rest, []setting{s})
+	}
+}
+
+func bufferSetting(buffer uint32) setting {
+	return setting{settingBuffer, strconv.FormatUint(uint64(buffer), 10)}
 }
 
 // resize asks for another buffer size, after whatever is asked already.
-func (n *negotiation) resize(buffer uint32) {
-	n.rest = append(n.rest, setting{settingBuffer, strconv.FormatUint(uint64(buffer), 10)})
-}
+func (n *negotiation) resize(buffer uint32) { n.rest = append(n.rest, []setting{bufferSetting(buffer)}) }
 
-// finished reports whether nothing is left to ask or to wait for: streams may be requested.
-func (n *negotiation) finished() bool { return n.started && !n.waiting && len(n.rest) == 0 }
+// finished reports whether nothing is left to ask or to wait for.
+func (n *negotiation) finished() bool { return n.started && len(n.waiting) == 0 && len(n.rest) == 0 }
 
-// next returns the request to send now, if there is one, under an opaque that it takes from the counter.
-func (n *negotiation) next(opaque func() mcbp.Opaque) (mcbp.Frame, bool) {
-	if !n.started || n.waiting || len(n.rest) == 0 {
-		return nil, false
+// next returns the requests to send now, if there are any, under opaques that it takes from the counter.
+func (n *negotiation) next(opaque func() mcbp.Opaque) []mcbp.Frame {
+	if len(n.waiting) > 0 || len(n.rest) == 0 {
+		return nil
 	}
-	n.asked, n.rest = n.rest[0], n.rest[1:]
-	n.opaque, n.waiting = opaque(), true
-	if n.asked.key == "" {
-		return (&mcbp.Packet{Opcode: mcbp.OpGetErrorMap, Opaque: n.opaque, Value: []byte{0, 0}}).Frame(), true
+	group := n.rest[0]
+	n.rest = n.rest[1:]
+	n.waiting = make(map[mcbp.Opaque]setting, len(group))
+	frames := make([]mcbp.Frame, 0, len(group))
+	for _, s := range group {
+		o := opaque()
+		n.waiting[o] = s
+		if s.key == "" {
+			frames = append(frames, (&mcbp.Packet{Opcode: mcbp.OpGetErrorMap, Opaque: o, Value: []byte{0, 0}}).Frame())
+		} else {
+			frames = append(frames, mcbp.Control{Opaque: o, Key: s.key, Value: s.value}.Append(nil))
+		}
 	}
-	return mcbp.Control{Opaque: n.opaque, Key: n.asked.key, Value: n.asked.value}.Append(nil), true
+	return frames
 }
 
 // answered takes an answer. It reports false if nobody asked.
 func (n *negotiation) answered(opaque mcbp.Opaque, status mcbp.Status) bool {
-	if !n.waiting || opaque != n.opaque {
+	asked, ok := n.waiting[opaque]
+	if !ok {
 		return false
 	}
-	n.waiting = false
+	delete(n.waiting, opaque)
 	accepted := status == mcbp.StatusSuccess
-	switch n.asked.key {
+	switch asked.key {
 	case settingNoop:
 		n.noop = accepted
 	case settingNoopInterval:
-		if !accepted && n.asked.value != "1" { // older producers want whole seconds
-			n.rest = append([]setting{{settingNoopInterval, "1"}}, n.rest...)
+		if !accepted && asked.value != "1" { // older producers want whole seconds
+			n.rest = append([][]setting{{{settingNoopInterval, "1"}}}, n.rest...)
 		}
 	case settingV7Status:
 		n.v7Status = accepted
 	case settingBuffer:
-		if size, err := strconv.ParseUint(n.asked.value, 10, 32); accepted && err == nil {
+		if size, err := strconv.ParseUint(asked.value, 10, 32); accepted && err == nil {
 			n.buffer = uint32(size)
 		}
 	}
+	n.finishedOnce = n.finishedOnce || n.finished()
 	return true
 }

@@ -19,6 +19,9 @@ type Options struct {
 	// User and Password are the one account, for SASL PLAIN. If both are empty, clients need not authenticate.
 	User, Password string
 
+	// Version is the real engine that the node behaves like. The default is [Version80].
+	Version Version
+
 	// Log receives one line per state change. The default discards them.
 	Log *slog.Logger
 
@@ -64,6 +67,9 @@ const (
 func (o *Options) validate() error {
 	if o.Name == "" {
 		return errors.New("kvnode: a node needs a name")
+	}
+	if o.Version > Version72 {
+		return fmt.Errorf("kvnode: %v is none that a node can play", o.Version)
 	}
 	for _, d := range []*time.Duration{&o.PersistenceTimeout, &o.IdleTimeout, &o.TakeoverMaxTime} {
 		if *d < 0 {

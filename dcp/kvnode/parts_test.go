@@ -185,19 +185,16 @@ func TestNegotiationAsksOneThingAtATime(t *testing.T) {
 	var n negotiation
 	var counter byte
 	next := func() mcbp.Opaque { counter++; return mcbp.Opaque{counter} }
-	_, ok := n.next(next)
-	require.False(t, ok, "silent until it is started")
+	require.Empty(t, n.next(next), "silent until it is started")
 	require.False(t, n.finished())
 
-	n.start("b", 1000)
+	n.start(Version80, "b", 1000)
 	var asked []string
-	for {
-		f, ok := n.next(next)
-		if !ok {
-			break
-		}
-		_, again := n.next(next)
-		require.False(t, again, "one at a time")
+	for group := n.next(next); group != nil; group = n.next(next) {
+		require.Len(t, group, 1)
+		require.Empty(t, n.next(next), "one at a time")
+		require.False(t, n.finishedOnce)
+		f := group[0]
 		require.False(t, n.answered(mcbp.Opaque{0xee}, mcbp.StatusSuccess), "an answer to somebody else")
 		status := mcbp.StatusSuccess
 		if string(f.Value()) == "0.100000" {
@@ -216,17 +213,21 @@ func TestNegotiationAsksOneThingAtATime(t *testing.T) {
 	assert.EqualValues(t, 1000, n.buffer)
 
 	n.resize(2000)
-	f, ok := n.next(next)
-	require.True(t, ok)
-	n.answered(f.Opaque(), mcbp.StatusInvalid)
+	again := n.next(next)
+	require.Len(t, again, 1)
+	assert.True(t, n.finishedOnce, "streams may be requested meanwhile")
+	assert.False(t, n.finished())
+	n.answered(again[0].Opaque(), mcbp.StatusInvalid)
 	assert.EqualValues(t, 1000, n.buffer, "the producer still counts by the old one")
 }
 
 func TestNegotiationOfAConsumerWithoutAName(t *testing.T) {
 	var n negotiation
-	n.start("", 1000)
-	for _, s := range n.rest {
-		assert.NotContains(t, []string{"enable_sync_writes", "consumer_name"}, s.key)
+	n.start(Version80, "", 1000)
+	for _, group := range n.rest {
+		for _, s := range group {
+			assert.NotContains(t, []string{"enable_sync_writes", "consumer_name"}, s.key)
+		}
 	}
 }
 

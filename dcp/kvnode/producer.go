@@ -239,7 +239,7 @@ func (p *producer) control(f mcbp.Frame) mcbp.Status {
 	case "enable_sync_writes":
 		return setBool(&p.settings.syncWrites, m.Value)
 	case "set_noop_interval":
-		seconds, err := strconv.ParseFloat(m.Value, 64)
+		seconds, err := p.parseInterval(m.Value)
 		if err != nil || !(seconds > 0 && seconds <= maxNoopSeconds) {
 			return mcbp.StatusInvalid
 		}
@@ -252,7 +252,7 @@ func (p *producer) control(f mcbp.Frame) mcbp.Status {
 		p.window.Store(int64(size))
 		p.c.signal()
 	case "max_marker_version":
-		if m.Value != "2.0" && m.Value != "2.2" {
+		if p.c.node.opts.Version == Version72 || m.Value != "2.0" && m.Value != "2.2" {
 			return mcbp.StatusInvalid
 		}
 	case "set_priority", "supports_cursor_dropping", "supports_cursor_dropping_vulcan", "supports_hifi_MFU",
@@ -263,6 +263,15 @@ func (p *producer) control(f mcbp.Frame) mcbp.Status {
 		return mcbp.StatusNotSupported
 	}
 	return mcbp.StatusSuccess
+}
+
+// parseInterval reads a number of seconds; older engines know whole ones only.
+func (p *producer) parseInterval(word string) (float64, error) {
+	if p.c.node.opts.Version == Version72 {
+		seconds, err := strconv.ParseUint(word, 10, 32)
+		return float64(seconds), err
+	}
+	return strconv.ParseFloat(word, 64)
 }
 
 const maxNoopSeconds = 10800

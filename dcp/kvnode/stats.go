@@ -195,12 +195,12 @@ func statTakeover(b *bucket, s stats, args []string) mcbp.Status {
 	name := args[1]
 	c := b.connection(name)
 	if c == nil {
-		s.takeover("connection_does_not_exist", name, 0)
+		s.takeover(b.node.opts.Version.noSuchConnection(), name, 0)
 		return mcbp.StatusSuccess
 	}
 	p, ok := c.end().(*producer)
 	if !ok {
-		s.takeover("connection_does_not_exist", name, 0)
+		s.takeover(b.node.opts.Version.noSuchConnection(), name, 0)
 		return mcbp.StatusSuccess
 	}
 	stream := p.stream(v.id)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/shearpin/shearpin/dcp/kvnode"
 	"github.com/shearpin/shearpin/dcp/mcbp"
 )
 
@@ -43,7 +44,11 @@ func TestProducerSaysWhatTheRecordedOneSaid(t *testing.T) {
 
 func replayProducer(t *testing.T, name string) {
 	t.Helper()
-	n := startNode(t, "n_A@127.0.0.1")
+	n := startNode(t, "n_A@127.0.0.1", func(o *kvnode.Options) {
+		if strings.HasPrefix(name, kvnode.Version72.String()) {
+			o.Version = kvnode.Version72
+		}
+	})
 	r := &producerReplay{
 		t: t, lines: readTranscript(t, name), admin: login(t, n, mcbp.FeatureJSON), p: connect(t, n),
 		uuids: map[[8]byte][]byte{}, streams: map[mcbp.Opaque][]mcbp.Frame{},
