@@ -111,7 +111,8 @@ func (c *consumer) request(s *passiveStream) {
 }
 
 // requestAnswered takes the producer's answer to a STREAM_REQ. A stream that was closed or cut off in the meantime is
-// dropped without an answer to its ADD_STREAM, as real engines do.
+// dropped without an answer to its ADD_STREAM, as real engines do. One whose place another stream has taken by then costs
+// the connection: a manager that adds again must have seen the old answer pass.
 func (c *consumer) requestAnswered(f mcbp.Frame) error {
 	s := c.requests[f.Opaque()]
 	if s == nil {
@@ -126,6 +127,9 @@ func (c *consumer) requestAnswered(f mcbp.Frame) error {
 	}
 	delete(c.requests, s.opaque)
 	if s.closed {
+		if c.streams[s.vb.id] != s {
+			return errStrayAnswer
+		}
 		return nil
 	}
 	switch status := c.accepted(s, answer); status {
