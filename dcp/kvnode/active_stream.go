@@ -230,7 +230,7 @@ func (s *activeStream) sendItems() {
 // bufferKeep is the longest list of items that a stream keeps for its next snapshot.
 const bufferKeep = 64
 
-// encode appends one item as a MUTATION or DELETION.
+// encode appends one item as a MUTATION, DELETION or EXPIRATION.
 func (s *activeStream) encode(b []byte, it *item) []byte {
 	key := make([]byte, 0, maxKeyLen+1)
 	if s.p.collections {
@@ -248,7 +248,10 @@ func (s *activeStream) encode(b []byte, it *item) []byte {
 		VBucket: s.vb.id, Opaque: s.request.Opaque, Datatype: it.datatype, CAS: it.cas, BySeqno: it.seqno,
 		RevSeqno: it.rev, Key: key, Value: it.value,
 	}
-	if s.p.deleteTimes {
+	switch {
+	case it.expired && s.p.expirations.Load():
+		m.Version, m.DeleteTime = mcbp.DeletionByExpiry, it.deleteTime
+	case s.p.deleteTimes:
 		m.Version, m.DeleteTime = mcbp.DeletionV2, it.deleteTime
 	}
 	return m.Append(b)

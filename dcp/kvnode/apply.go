@@ -26,7 +26,7 @@ func (c *consumer) apply(s *passiveStream, f mcbp.Frame) {
 		if m, err := mcbp.ParseDeletion(f); err == nil {
 			status = c.document(s, m.Key, &item{
 				value: append([]byte(nil), m.Value...), datatype: m.Datatype, cas: m.CAS, seqno: m.BySeqno, rev: m.RevSeqno,
-				deleted: true, deleteTime: m.DeleteTime,
+				deleted: true, expired: m.Version == mcbp.DeletionByExpiry, deleteTime: m.DeleteTime,
 			})
 		}
 	}

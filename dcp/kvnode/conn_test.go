@@ -20,7 +20,7 @@ func TestWhatWaitsForASlowPeerIsBounded(t *testing.T) {
 	b := n.bucket("b")
 	require.Equal(t, mcbp.StatusSuccess, b.setVBucket(1, mcbp.VBucketActive, nil))
 	const size, requests = 256 << 10, 200
-	_, status := b.vb(1).write(mcbp.OpSet, &item{key: "k", value: make([]byte, size)}, 0)
+	_, status := b.vb(1).write(mcbp.OpSet, &item{key: "k", value: make([]byte, size)}, 0, time.Now())
 	require.Equal(t, mcbp.StatusSuccess, status)
 
 	socket, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", n.Addr())

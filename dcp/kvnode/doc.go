@@ -19,9 +19,8 @@
 //
 // # What it does not do
 //
-// There is no disk: a seqno is persisted as soon as it exists. Durable writes are refused. Expiry times are stored and
-// replicated but not acted upon. Only the default collection exists. Tombstones are kept for ever, so the purge seqno
-// is always 0.
+// There is no disk: a seqno is persisted as soon as it exists. Durable writes are refused. Only the default collection
+// exists. Tombstones are kept for ever, so the purge seqno is always 0.
 //
 // # Concurrency
 //

@@ -69,7 +69,7 @@ func (c *conn) get(b *bucket, f mcbp.Frame) {
 	v, key, status := c.access(b, f)
 	var it *item
 	if status == mcbp.StatusSuccess {
-		it, status = v.read(key)
+		it, status = v.read(key, c.node.opts.Now())
 	}
 	if status != mcbp.StatusSuccess {
 		c.refuse(b, f, status)
@@ -91,15 +91,15 @@ func (c *conn) get(b *bucket, f mcbp.Frame) {
 	c.reply(p)
 }
 
-// read returns the live document of a key.
-func (v *vbucket) read(key string) (*item, mcbp.Status) {
+// read returns the document of a key as it is now.
+func (v *vbucket) read(key string, now time.Time) (*item, mcbp.Status) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if status := v.admits(); status != mcbp.StatusSuccess {
 		return nil, status
 	}
-	it := v.items[key]
-	if it == nil || it.deleted {
+	it := v.live(key, now)
+	if it == nil {
 		return nil, mcbp.StatusKeyNotFound
 	}
 	return it, mcbp.StatusSuccess
@@ -131,15 +131,15 @@ func (c *conn) store(b *bucket, f mcbp.Frame) {
 		c.refuse(b, f, status)
 		return
 	}
-	it := &item{key: key, datatype: f.Datatype(), deleted: op == mcbp.OpDelete}
+	it, now := &item{key: key, datatype: f.Datatype(), deleted: op == mcbp.OpDelete}, c.node.opts.Now()
 	if it.deleted {
-		it.deleteTime = uint32(time.Now().Unix())
+		it.deleteTime = uint32(now.Unix())
 	} else {
 		it.value = append([]byte(nil), f.Value()...)
 		it.flags = binary.BigEndian.Uint32(f.Extras())
-		it.expiry = binary.BigEndian.Uint32(f.Extras()[4:])
+		it.expiry = expiryAt(binary.BigEndian.Uint32(f.Extras()[4:]), now)
 	}
-	uuid, status := v.write(op, it, f.CAS())
+	uuid, status := v.write(op, it, f.CAS(), now)
 	if status != mcbp.StatusSuccess {
 		c.refuse(b, f, status)
 		return
@@ -160,7 +160,7 @@ func (c *conn) storable() mcbp.Datatype { return c.features.datatypes() &^ mcbp.
 
 // write puts a client's new version in place, if the operation's condition on the present one holds. It gives the
 // version its seqno and CAS, and returns the UUID of the history that they belong to.
-func (v *vbucket) write(op mcbp.Opcode, it *item, cas uint64) (uuid uint64, status mcbp.Status) {
+func (v *vbucket) write(op mcbp.Opcode, it *item, cas uint64, now time.Time) (uuid uint64, status mcbp.Status) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if status = v.admits(); status != mcbp.StatusSuccess {
@@ -170,11 +170,12 @@ func (v *vbucket) write(op mcbp.Opcode, it *item, cas uint64) (uuid uint64, stat
 		return 0, mcbp.StatusTemporaryFailure
 	}
 	old := v.items[it.key]
-	exists := old != nil && !old.deleted
+	exists := old != nil && !old.deleted && !old.expiredAt(now)
 	switch {
 	case op == mcbp.OpAdd && (exists || cas != 0):
 		return 0, mcbp.StatusKeyExists
 	case !exists && (op == mcbp.OpReplace || op == mcbp.OpDelete || cas != 0):
+		v.live(it.key, now) // an expired one becomes a deletion
 		return 0, mcbp.StatusKeyNotFound
 	case cas != 0 && cas != old.cas:
 		return 0, mcbp.StatusKeyExists

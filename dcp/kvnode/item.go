@@ -12,9 +12,12 @@ type item struct {
 	cas      uint64
 	seqno    uint64
 	// rev counts the versions of the key, deletions included; 1 is its first.
-	rev    uint64
-	flags  uint32
+	rev   uint64
+	flags uint32
+	// expiry is in Unix seconds, 0 if the document stays.
 	expiry uint32
+	// expired says of a deletion that nobody asked for it.
+	expired bool
 	// deleteTime is in Unix seconds.
 	deleteTime uint32
 

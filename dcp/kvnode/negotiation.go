@@ -80,7 +80,9 @@ func bufferSetting(buffer uint32) setting {
 }
 
 // resize asks for another buffer size, after whatever is asked already.
-func (n *negotiation) resize(buffer uint32) { n.rest = append(n.rest, []setting{bufferSetting(buffer)}) }
+func (n *negotiation) resize(buffer uint32) {
+	n.rest = append(n.rest, []setting{bufferSetting(buffer)})
+}
 
 // finished reports whether nothing is left to ask or to wait for.
 func (n *negotiation) finished() bool { return n.started && len(n.waiting) == 0 && len(n.rest) == 0 }

@@ -194,6 +194,7 @@ const tick = 50 * time.Millisecond
 func (n *Node) housekeep() {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
+	paged := n.opts.Now()
 	for {
 		select {
 		case <-n.done:
@@ -201,6 +202,10 @@ func (n *Node) housekeep() {
 		case now := <-ticker.C:
 			for _, c := range n.dcpConns() {
 				c.end().tick(now)
+			}
+			if now := n.opts.Now(); now.Sub(paged) >= n.opts.ExpiryInterval {
+				paged = now
+				n.page(now)
 			}
 		}
 	}

@@ -35,6 +35,13 @@ type Options struct {
 	// IdleTimeout ends a DCP connection whose peer neither reads what is sent nor answers a NOOP. The default is 360 s.
 	IdleTimeout time.Duration
 
+	// Now tells the time that documents expire by. The default is [time.Now].
+	Now func() time.Time
+
+	// ExpiryInterval is how often the node looks for documents that have expired and that nobody has asked for since. The
+	// default is 10 minutes, as in real engines.
+	ExpiryInterval time.Duration
+
 	// TakeoverMaxTime is how long a takeover may stream the remaining documents before writes to the vbucket are refused
 	// with a temporary failure, so that it can end. The default is 60 s.
 	TakeoverMaxTime time.Duration
@@ -61,6 +68,7 @@ const (
 	defaultPersistenceTimeout = 30 * time.Second
 	defaultIdleTimeout        = 360 * time.Second
 	defaultTakeoverMaxTime    = 60 * time.Second
+	defaultExpiryInterval     = 10 * time.Minute
 )
 
 // validate checks o and fills in its defaults.
@@ -71,7 +79,7 @@ func (o *Options) validate() error {
 	if o.Version > Version72 {
 		return fmt.Errorf("kvnode: %v is none that a node can play", o.Version)
 	}
-	for _, d := range []*time.Duration{&o.PersistenceTimeout, &o.IdleTimeout, &o.TakeoverMaxTime} {
+	for _, d := range []*time.Duration{&o.PersistenceTimeout, &o.IdleTimeout, &o.TakeoverMaxTime, &o.ExpiryInterval} {
 		if *d < 0 {
 			return fmt.Errorf("kvnode: %v is not a timeout", *d)
 		}
@@ -85,6 +93,10 @@ func (o *Options) validate() error {
 	setDefault(&o.PersistenceTimeout, defaultPersistenceTimeout)
 	setDefault(&o.IdleTimeout, defaultIdleTimeout)
 	setDefault(&o.TakeoverMaxTime, defaultTakeoverMaxTime)
+	setDefault(&o.ExpiryInterval, defaultExpiryInterval)
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	return nil
 }
 

@@ -18,7 +18,9 @@ type producer struct {
 	// window is the consumer's buffer in bytes, 0 without flow control. The producer sends while fewer bytes are
 	// outstanding, so one message may go over it.
 	window atomic.Int64
-	ready  readyList
+	// expirations says that the consumer knows EXPIRATION; others are told of a deletion.
+	expirations atomic.Bool
+	ready       readyList
 
 	mu      sync.Mutex
 	dead    bool
@@ -238,6 +240,13 @@ func (p *producer) control(f mcbp.Frame) mcbp.Status {
 		return setBool(&p.settings.endOnClose, m.Value)
 	case "enable_sync_writes":
 		return setBool(&p.settings.syncWrites, m.Value)
+	case "enable_expiry_opcode":
+		var on bool
+		status := setBool(&on, m.Value)
+		if status == mcbp.StatusSuccess {
+			p.expirations.Store(on)
+		}
+		return status
 	case "set_noop_interval":
 		seconds, err := p.parseInterval(m.Value)
 		if err != nil || !(seconds > 0 && seconds <= maxNoopSeconds) {
@@ -256,7 +265,7 @@ func (p *producer) control(f mcbp.Frame) mcbp.Status {
 			return mcbp.StatusInvalid
 		}
 	case "set_priority", "supports_cursor_dropping", "supports_cursor_dropping_vulcan", "supports_hifi_MFU",
-		"enable_expiry_opcode", "consumer_name", "include_deleted_user_xattrs", "v7_dcp_status_codes",
+		"consumer_name", "include_deleted_user_xattrs", "v7_dcp_status_codes",
 		"flatbuffers_system_events", "backfill_order":
 		// They change nothing that this producer sends.
 	default:

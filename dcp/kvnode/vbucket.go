@@ -30,6 +30,8 @@ type vbucket struct {
 	streams []*activeStream
 	passive *passiveStream
 	waiters []*persistenceWaiter
+	// nextExpiry is no later than the earliest expiry, in Unix seconds; 0 if no document has one.
+	nextExpiry uint32
 	// backup refuses writes for the end of a takeover that could not catch up with them.
 	backup bool
 }
@@ -47,6 +49,7 @@ func (v *vbucket) put(it *item) {
 	if !it.deleted {
 		v.documents++
 	}
+	v.noteExpiry(it)
 	v.lastCAS = max(v.lastCAS, it.cas)
 	v.advance(it.seqno)
 }

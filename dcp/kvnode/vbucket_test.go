@@ -3,6 +3,7 @@ package kvnode
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -21,7 +22,7 @@ func testVBucket(t testing.TB, state mcbp.VBucketState) *vbucket {
 func (v *vbucket) set(t testing.TB, key string) *item {
 	t.Helper()
 	it := &item{key: key, value: []byte(key)}
-	_, status := v.write(mcbp.OpSet, it, 0)
+	_, status := v.write(mcbp.OpSet, it, 0, time.Now())
 	require.Equal(t, mcbp.StatusSuccess, status)
 	return it
 }
