@@ -25,6 +25,7 @@ type activeStream struct {
 	// sent is the newest seqno in the outbox.
 	sent     atomic.Uint64
 	takeover takeover
+	backfill backfill
 
 	// The pump's own. captured is the newest seqno that queue, which is a snapshot in sending, has or had; marked is the end of
 	// that snapshot as the consumer was told.
@@ -40,11 +41,15 @@ const (
 	endBase   uint64 = 2
 )
 
-// newActiveStream makes a stream that counts as queued, so that nothing is sent until the caller says so.
+// newActiveStream makes a stream that counts as queued, so that nothing is sent until the caller says so. The caller holds the
+// vbucket.
 func newActiveStream(p *producer, v *vbucket, r mcbp.StreamRequest) *activeStream {
 	s := &activeStream{p: p, vb: v, request: r, opened: time.Now(), captured: r.Start}
 	s.queued.Store(true)
 	s.sent.Store(r.Start)
+	if v.outOfMemory(r.Start) {
+		s.backfill.expect()
+	}
 	return s
 }
 
@@ -156,6 +161,7 @@ func (s *activeStream) advance() (again bool) {
 func (s *activeStream) capture() bool {
 	v := s.vb
 	v.mu.Lock()
+	disk := v.outOfMemory(s.captured)
 	s.queue = v.history.appendSince(s.buffer[:0], s.captured)
 	high := v.high
 	end := max(high, v.snapEnd)
@@ -166,28 +172,34 @@ func (s *activeStream) capture() bool {
 		s.queue = s.queue[:n-1]
 	}
 	s.captured = high
+	if !disk {
+		s.backfill.begin(0)
+	} else {
+		s.backfill.begin(len(s.queue))
+	}
 	if len(s.queue) == 0 {
 		return false
 	}
 	s.buffer = s.queue
 	// A replica in the middle of a snapshot passes on its end; what comes later may still lie in it.
 	if newest := s.queue[len(s.queue)-1].seqno; newest > s.marked {
-		s.mark(s.queue[0].seqno, min(end, s.request.End))
+		s.mark(s.queue[0].seqno, min(end, s.request.End), disk)
 	}
 	return true
 }
 
 // mark sends a snapshot marker. The first one of a stream starts where the consumer stopped.
-func (s *activeStream) mark(start, end uint64) {
+func (s *activeStream) mark(start, end uint64, disk bool) {
 	m := mcbp.SnapshotMarker{
 		VBucket: s.vb.id, Opaque: s.request.Opaque, Start: start, End: end, MaxVisible: end, Flags: mcbp.SnapshotMemory,
+		Version: s.p.marker(disk),
+	}
+	if disk {
+		m.Flags = mcbp.SnapshotDisk | mcbp.SnapshotCheckpoint
 	}
 	if s.markers == 0 {
 		m.Start = s.request.Start
 		m.Flags |= mcbp.SnapshotCheckpoint
-	}
-	if s.p.markerV2() {
-		m.Version = mcbp.MarkerV20
 	}
 	if s.isTakeover() {
 		m.Flags |= mcbp.SnapshotAck
@@ -198,10 +210,17 @@ func (s *activeStream) mark(start, end uint64) {
 	s.p.put(m.Append(nil))
 }
 
-func (p *producer) markerV2() bool {
+// marker is the layout of a snapshot's marker. The newest is for what comes from disk.
+func (p *producer) marker(disk bool) mcbp.MarkerVersion {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.settings.syncWrites
+	switch {
+	case !p.settings.syncWrites:
+		return mcbp.MarkerV1
+	case disk && p.settings.marker22:
+		return mcbp.MarkerV22
+	}
+	return mcbp.MarkerV20
 }
 
 // sendItems encodes items until the turn is over or the window closes.
@@ -216,6 +235,7 @@ func (s *activeStream) sendItems() {
 		b = s.encode(b, it)
 		written = int64(len(b) - before)
 		s.sent.Store(it.seqno)
+		s.backfill.sent()
 	}
 	s.p.outstanding.Add(written)
 	s.p.c.out.end(b)

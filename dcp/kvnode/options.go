@@ -42,6 +42,10 @@ type Options struct {
 	// default is 10 minutes, as in real engines.
 	ExpiryInterval time.Duration
 
+	// CheckpointItems is how many of a vbucket's newest changes a stream gets as from memory. One that needs more gets
+	// them as a disk snapshot, and its estimate is that of a backfill. The default is 10 000.
+	CheckpointItems int
+
 	// TakeoverMaxTime is how long a takeover may stream the remaining documents before writes to the vbucket are refused
 	// with a temporary failure, so that it can end. The default is 60 s.
 	TakeoverMaxTime time.Duration
@@ -69,6 +73,7 @@ const (
 	defaultIdleTimeout        = 360 * time.Second
 	defaultTakeoverMaxTime    = 60 * time.Second
 	defaultExpiryInterval     = 10 * time.Minute
+	defaultCheckpointItems    = 10_000
 )
 
 // validate checks o and fills in its defaults.
@@ -84,6 +89,9 @@ func (o *Options) validate() error {
 			return fmt.Errorf("kvnode: %v is not a timeout", *d)
 		}
 	}
+	if o.CheckpointItems < 0 {
+		return fmt.Errorf("kvnode: checkpoints of %d items", o.CheckpointItems)
+	}
 	if o.Addr == "" {
 		o.Addr = "127.0.0.1:0"
 	}
@@ -94,6 +102,9 @@ func (o *Options) validate() error {
 	setDefault(&o.IdleTimeout, defaultIdleTimeout)
 	setDefault(&o.TakeoverMaxTime, defaultTakeoverMaxTime)
 	setDefault(&o.ExpiryInterval, defaultExpiryInterval)
+	if o.CheckpointItems == 0 {
+		o.CheckpointItems = defaultCheckpointItems
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}

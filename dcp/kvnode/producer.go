@@ -38,6 +38,8 @@ type producerSettings struct {
 	endOnClose bool
 	// syncWrites makes snapshot markers the second layout.
 	syncWrites bool
+	// marker22 lets the markers of disk snapshots be of the newest layout.
+	marker22 bool
 }
 
 const defaultNoopInterval = 20 * time.Second
@@ -264,6 +266,7 @@ func (p *producer) control(f mcbp.Frame) mcbp.Status {
 		if p.c.node.opts.Version == Version72 || m.Value != "2.0" && m.Value != "2.2" {
 			return mcbp.StatusInvalid
 		}
+		p.settings.marker22 = m.Value == "2.2"
 	case "set_priority", "supports_cursor_dropping", "supports_cursor_dropping_vulcan", "supports_hifi_MFU",
 		"consumer_name", "include_deleted_user_xattrs", "v7_dcp_status_codes",
 		"flatbuffers_system_events", "backfill_order":

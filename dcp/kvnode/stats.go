@@ -189,37 +189,38 @@ func statTakeover(b *bucket, s stats, args []string) mcbp.Status {
 		v.mu.Lock()
 		all := uint64(v.history.count)
 		v.mu.Unlock()
-		s.takeover("does_not_exist", "", all)
+		s.takeover("does_not_exist", "", all, all, "0")
 		return mcbp.StatusSuccess
 	}
 	name := args[1]
 	c := b.connection(name)
 	if c == nil {
-		s.takeover(b.node.opts.Version.noSuchConnection(), name, 0)
+		s.takeover(b.node.opts.Version.noSuchConnection(), name, 0, 0, "0")
 		return mcbp.StatusSuccess
 	}
 	p, ok := c.end().(*producer)
 	if !ok {
-		s.takeover(b.node.opts.Version.noSuchConnection(), name, 0)
+		s.takeover(b.node.opts.Version.noSuchConnection(), name, 0, 0, "0")
 		return mcbp.StatusSuccess
 	}
 	stream := p.stream(v.id)
 	switch {
 	case stream == nil || stream.vb != v:
-		s.takeover("stream_does_not_exist", name, 0)
+		s.takeover("stream_does_not_exist", name, 0, 0, "0")
 	case stream.ending():
-		s.takeover("stream_is_dead", name, 0)
+		s.takeover("stream_is_dead", name, 0, 0, "0")
 	default:
-		s.takeover("in-memory", name, stream.remaining())
+		status, disk, items, memory := stream.estimate()
+		s.takeover(status, name, items, memory, disk)
 	}
 	return mcbp.StatusSuccess
 }
 
-func (s stats) takeover(status, name string, estimate uint64) {
+func (s stats) takeover(status, name string, estimate, memory uint64, disk string) {
 	s.add("status", status)
 	s.addUint("estimate", estimate)
-	s.addUint("chk_items", estimate)
-	s.addUint("backfillRemaining", 0)
+	s.addUint("chk_items", memory)
+	s.add("backfillRemaining", disk)
 	s.addUint("vb_items", estimate)
 	s.addUint("on_disk_deletes", 0)
 	if name != "" {
