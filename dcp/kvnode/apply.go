@@ -3,8 +3,8 @@ package kvnode
 import "github.com/shearpin/shearpin/dcp/mcbp"
 
 // apply acts on a message that carries data. It is answered only if it cannot be applied, or if it completes a snapshot
-// that the producer wants confirmed.
-func (c *consumer) apply(s *passiveStream, f mcbp.Frame) {
+// that the producer wants confirmed. A producer that sends more than the bucket and the buffer hold loses its connection.
+func (c *consumer) apply(s *passiveStream, f mcbp.Frame) error {
 	status := mcbp.StatusInvalid
 	switch f.Opcode() {
 	case mcbp.OpDCPSnapshotMarker:
@@ -34,11 +34,15 @@ func (c *consumer) apply(s *passiveStream, f mcbp.Frame) {
 		c.forget(s)
 		status = c.noStream()
 	}
+	if status == mcbp.StatusNoMemory {
+		return errOverrun
+	}
 	if status != mcbp.StatusSuccess {
 		c.answer(f, status)
-		return
+		return nil
 	}
 	c.confirm(s)
+	return nil
 }
 
 // marker opens a snapshot. If the last one was not received whole, the range in which the copy is incomplete grows.
@@ -70,6 +74,9 @@ func (c *consumer) document(s *passiveStream, key []byte, it *item) mcbp.Status 
 	}
 	if len(key) == 0 || len(key) > maxKeyLen || len(it.value) > maxValue {
 		return mcbp.StatusInvalid
+	}
+	if c.b.overrun() {
+		return mcbp.StatusNoMemory
 	}
 	it.key = string(key)
 	v := s.vb

@@ -25,6 +25,7 @@ var (
 	errShut          = errors.New("kvnode: connection was replaced or its bucket is gone")
 	errBadMagic      = errors.New("kvnode: a magic that no client sends")
 	errStrayAnswer   = errors.New("kvnode: an answer to nothing that was asked")
+	errOverrun       = errors.New("kvnode: more documents than the bucket's quota and the buffer hold")
 	errQuit          = errors.New("kvnode: the peer quits")
 )
 

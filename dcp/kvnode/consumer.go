@@ -67,7 +67,7 @@ func (c *consumer) message(f mcbp.Frame) error {
 		if s, status := c.streamOf(f); status != mcbp.StatusSuccess {
 			c.answer(f, status)
 		} else if !s.closed {
-			c.apply(s, f)
+			return c.apply(s, f)
 		}
 	case mcbp.OpDCPSetVBucketState:
 		return c.setVBucketState(f)
@@ -176,7 +176,7 @@ func (c *consumer) step() {
 		}
 		c.queued = nil
 	}
-	if n.buffer > 0 && c.processed > n.buffer/5 {
+	if n.buffer > 0 && c.processed > n.buffer/5 && c.b.takesReplicas() {
 		c.acknowledge(time.Now())
 	}
 }
@@ -198,7 +198,9 @@ func (c *consumer) tick(now time.Time) {
 	case c.negotiation.noop && now.Sub(c.heard) > c.c.node.opts.IdleTimeout:
 		c.c.node.log.Warn("producer_silent", "conn", c.name.Name)
 		c.c.close()
-	case c.negotiation.buffer > 0 && c.processed > 0 && now.Sub(c.acked) >= ackInterval:
+	case !c.b.takesReplicas():
+		// The producer stops when the buffer is full.
+	case c.negotiation.buffer > 0 && (c.processed > c.negotiation.buffer/5 || c.processed > 0 && now.Sub(c.acked) >= ackInterval):
 		c.acknowledge(now)
 		c.c.signal()
 	}

@@ -179,8 +179,11 @@ func (v *vbucket) write(op mcbp.Opcode, it *item, cas uint64, now time.Time) (uu
 		return 0, mcbp.StatusKeyNotFound
 	case cas != 0 && cas != old.cas:
 		return 0, mcbp.StatusKeyExists
-	case !it.deleted && v.bucket.memory.Load()+it.size() > v.bucket.quota:
-		return 0, mcbp.StatusNoMemory
+	}
+	if !it.deleted {
+		if status = v.bucket.room(it.size()); status != mcbp.StatusSuccess {
+			return 0, status
+		}
 	}
 	it.rev = 1
 	if old != nil {

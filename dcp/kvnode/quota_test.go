@@ -1,0 +1,101 @@
+package kvnode_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shearpin/shearpin/dcp/mcbp"
+)
+
+// smallBucket selects a bucket of that quota, in bytes.
+func (c *client) smallBucket(quota int) {
+	c.t.Helper()
+	value := fmt.Sprintf("ep.so\x00max_size=%d;max_vbuckets=16", quota)
+	c.ok(&mcbp.Packet{Opcode: mcbp.OpCreateBucket, Key: []byte("small"), Value: []byte(value)})
+	c.ok(&mcbp.Packet{Opcode: mcbp.OpSelectBucket, Key: []byte("small")})
+}
+
+// documentOf takes that many bytes of a bucket's memory: 192 for itself.
+func documentOf(key string, size int) *mcbp.Packet {
+	return setPacket(7, key, strings.Repeat("x", size-192-len(key)))
+}
+
+func TestAFullBucketSaysWhetherWaitingMayHelp(t *testing.T) {
+	c := login(t, startNode(t, "n0"))
+	c.smallBucket(10_000)
+	c.setVBucket(7, mcbp.VBucketActive)
+	c.ok(documentOf("a", 9_000))
+	c.ok(documentOf("b", 300))
+	assert.Equal(t, mcbp.StatusTemporaryFailure, c.do(documentOf("c", 200)).Status(), "over 93 per cent")
+	assert.Equal(t, mcbp.StatusTemporaryFailure, c.do(documentOf("c", 700)).Status(), "it would fit")
+	assert.Equal(t, mcbp.StatusNoMemory, c.do(documentOf("c", 701)).Status(), "it would not")
+	assert.Equal(t, mcbp.StatusNoMemory, c.do(documentOf("c", 20_000)).Status())
+	c.del(7, "a") // a deletion always has room
+	c.ok(documentOf("c", 8_000))
+}
+
+// fullReplica is a consumer with a stream of vbucket 7 into a bucket of 200 000 bytes. It has a buffer of 64 KiB.
+func fullReplica(t *testing.T) (c *client, send func(seqno uint64, key string, size int)) {
+	t.Helper()
+	c = login(t, startNode(t, "n1"), replicationFeatures...)
+	c.smallBucket(200_000)
+	c.setVBucket(7, mcbp.VBucketReplica)
+	c.write(mcbp.Open{Name: testLink, Flags: mcbp.OpenFlagsReplicaConsumer}.Append(nil))
+	require.Equal(t, mcbp.StatusSuccess, c.read().Status())
+	c.write(mcbp.AddStream{VBucket: 7, Opaque: mcbp.Opaque{0xff, 0, 1, 0xff}}.Append(nil))
+	r := answerNegotiation(t, c)
+	c.write(mcbp.StreamRequestAnswer{Opaque: r.Opaque(), Log: []mcbp.FailoverEntry{{UUID: 1}}}.Append(nil))
+	c.agreeUntil(mcbp.OpDCPAddStream)
+	c.write(mcbp.SnapshotMarker{VBucket: 7, Opaque: r.Opaque(), End: 1000, Flags: mcbp.SnapshotMemory}.Append(nil))
+	return c, func(seqno uint64, key string, size int) {
+		m := mcbp.Mutation{VBucket: 7, Opaque: r.Opaque(), BySeqno: seqno, RevSeqno: seqno, Key: []byte("\x00" + key), Value: make([]byte, size)}
+		_, _ = c.socket.Write(m.Append(nil)) // the node may have closed it
+	}
+}
+
+func acknowledged(t *testing.T, frames []mcbp.Frame) (sum int) {
+	t.Helper()
+	for _, f := range frames {
+		ack, err := mcbp.ParseBufferAck(f)
+		require.NoError(t, err, "%v", f)
+		sum += int(ack.Bytes)
+	}
+	return sum
+}
+
+// A consumer whose bucket is full acknowledges nothing, so that its producer stops at the buffer, and goes on when there is room.
+func TestAFullReplicaAcknowledgesNothing(t *testing.T) {
+	c, send := fullReplica(t)
+	seqno := uint64(0)
+	for range 9 {
+		seqno++
+		send(seqno, fmt.Sprint("k", seqno), 20_000)
+	}
+	require.Greater(t, acknowledged(t, c.untilQuiet()), 9*16_000, "there is room")
+	for range 4 {
+		seqno++
+		send(seqno, fmt.Sprint("k", seqno), 20_000)
+	}
+	late := acknowledged(t, c.untilQuiet())
+	assert.Less(t, late, 2*20_500, "what did not fit is not acknowledged")
+	for key := range uint64(5) {
+		seqno++
+		send(seqno, fmt.Sprint("k", key+1), 1)
+	}
+	ack, err := mcbp.ParseBufferAck(c.read())
+	require.NoError(t, err)
+	assert.Greater(t, int(ack.Bytes), 3*20_000, "all that waited")
+}
+
+// A producer that does not stop loses its connection before the node has kept much more than the quota and the buffer.
+func TestAProducerThatOverrunsAFullReplicaLosesItsConnection(t *testing.T) {
+	c, send := fullReplica(t)
+	for seqno := range uint64(30) {
+		send(seqno+1, fmt.Sprint("k", seqno), 1<<20)
+	}
+	acknowledged(t, c.closed())
+}
