@@ -258,9 +258,10 @@ func (s *activeStream) encode(b []byte, it *item) []byte {
 	}
 	key = append(key, it.key...)
 	if !it.deleted {
+		value, datatype := s.p.shown(it)
 		m := mcbp.Mutation{
-			VBucket: s.vb.id, Opaque: s.request.Opaque, Datatype: it.datatype, CAS: it.cas, BySeqno: it.seqno,
-			RevSeqno: it.rev, Flags: it.flags, Expiration: it.expiry, Key: key, Value: it.value,
+			VBucket: s.vb.id, Opaque: s.request.Opaque, Datatype: datatype, CAS: it.cas, BySeqno: it.seqno,
+			RevSeqno: it.rev, Flags: it.flags, Expiration: it.expiry, Key: key, Value: value,
 		}
 		return m.Append(b)
 	}
@@ -275,6 +276,17 @@ func (s *activeStream) encode(b []byte, it *item) []byte {
 		m.Version, m.DeleteTime = mcbp.DeletionV2, it.deleteTime
 	}
 	return m.Append(b)
+}
+
+// shown is a document's value as the consumer can read it: as it is, or inflated for one that did not negotiate compression.
+func (p *producer) shown(it *item) ([]byte, mcbp.Datatype) {
+	value := it.value
+	if it.datatype&^p.datatypes&mcbp.DatatypeSnappy != 0 {
+		if inflated, err := snappyDecode(value, maxValue); err == nil {
+			value = inflated
+		}
+	}
+	return value, it.datatype & p.datatypes
 }
 
 // caughtUp decides what a stream does that has sent everything there is.

@@ -181,3 +181,39 @@ func TestAFullBucketTakesNoMoreDocuments(t *testing.T) {
 	c.del(1, "a")
 	c.set(1, "b", string(make([]byte, 2000)))
 }
+
+// A compressed value goes to replicas as it is, and to a reader that did not negotiate compression as it was.
+func TestCompressedValuesPassThroughReplications(t *testing.T) {
+	const compressed = "\x0c\x08abc\x15\x03"
+	p := pairOf(t, 7)
+	c := login(t, p.n0, mcbp.FeatureSnappy, mcbp.FeatureJSON)
+	doc := setPacket(7, "k", compressed)
+	doc.Datatype = mcbp.DatatypeSnappy | mcbp.DatatypeJSON
+	c.ok(doc)
+	p.r.open(7, 0)
+	p.same(t, 7)
+	f, _ := p.r.await("the document", 0, isRequest(mcbp.OpDCPMutation, 7))
+	assert.Equal(t, doc.Datatype, f.Datatype())
+	assert.Equal(t, compressed, string(f.Value()))
+	p.b.setVBucket(7, mcbp.VBucketActive)
+	assert.Equal(t, "abcabcabcabc", string(p.b.get(7, "k").Value()))
+
+	for features, want := range map[mcbp.Feature]struct {
+		datatype mcbp.Datatype
+		value    string
+	}{
+		mcbp.FeatureSnappy: {mcbp.DatatypeSnappy, compressed},
+		mcbp.FeatureJSON:   {mcbp.DatatypeJSON, "abcabcabcabc"},
+		mcbp.FeatureXattr:  {0, "abcabcabcabc"},
+	} {
+		reader := login(t, p.n0, features)
+		reader.write(mcbp.Open{Name: "reader", Flags: mcbp.OpenFlagProducer}.Append(nil))
+		require.Equal(t, mcbp.StatusSuccess, reader.read().Status())
+		reader.write(mcbp.StreamRequest{VBucket: 7, End: mcbp.EndSeqnoForever}.Append(nil))
+		require.Equal(t, mcbp.StatusSuccess, reader.read().Status())
+		require.Equal(t, mcbp.OpDCPSnapshotMarker, reader.read().Opcode())
+		f := reader.read()
+		assert.Equal(t, want.datatype, f.Datatype(), "%v", features)
+		assert.Equal(t, want.value, string(f.Value()), "%v", features)
+	}
+}

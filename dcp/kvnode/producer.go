@@ -14,6 +14,8 @@ import (
 type producer struct {
 	link
 	deleteTimes bool
+	// datatypes are those that the consumer has negotiated.
+	datatypes mcbp.Datatype
 
 	// window is the consumer's buffer in bytes, 0 without flow control. The producer sends while fewer bytes are
 	// outstanding, so one message may go over it.
@@ -48,6 +50,7 @@ func newProducer(l link, openFlags uint32) *producer {
 	p := &producer{
 		link:        l,
 		deleteTimes: openFlags&mcbp.OpenFlagDeleteTimes != 0,
+		datatypes:   l.c.features.datatypes(),
 		streams:     map[uint16]*activeStream{},
 		settings:    producerSettings{noopInterval: defaultNoopInterval},
 		noop:        noopState{counter: firstNoop},
