@@ -9,7 +9,8 @@
 // protocol's description. It deliberately behaves like them where they are awkward: a consumer is silent until its first
 // ADD_STREAM and then negotiates one CONTROL at a time, stream opaques count in little-endian order, the STREAM_END of a
 // closed stream follows the answer to its CLOSE_STREAM, a stream closed while it is being added is never answered, and
-// SEQNO_PERSISTENCE holds up the connection that asked.
+// SEQNO_PERSISTENCE holds up the connection that asked. docs/kvnode.md has what engines were seen to do and the node does
+// as well, row by row. Engines differ: a node plays the newest, or the one that [Options.Version] names.
 //
 // # What it adds
 //
