@@ -33,6 +33,7 @@ func BenchmarkSets(b *testing.B) {
 		wg.Go(func() { pipeline(b, c, share, inFlight, vbuckets, i) })
 	}
 	wg.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "sets/s")
 }
 
 // pipeline writes documents and reads their answers in batches.
@@ -43,7 +44,8 @@ func pipeline(b *testing.B, c *client, count, batch, vbuckets, worker int) {
 		k := min(batch, count-done)
 		out = out[:0]
 		for i := range k {
-			p := setPacket(uint16((done+i)%vbuckets), fmt.Sprintf("key-%d-%d", worker, (done+i)%25_000), "")
+			document := (done + i) % 25_000
+			p := setPacket(uint16(document%vbuckets), fmt.Sprintf("key-%d-%d", worker, document), "")
 			p.Value = value
 			out = p.Append(out)
 		}
