@@ -189,10 +189,15 @@ func TestNothingExpiresAtTheEndOfATakeover(t *testing.T) {
 	c := login(t, n)
 	c.setVBucket(7, mcbp.VBucketActive)
 	c.ok(expiring("k", 5))
+	c.setVBucket(8, mcbp.VBucketActive)
+	other := expiring("other", 5)
+	other.VBucket = 8
+	c.ok(other)
 	p := takeoverStream(t, n)
 	require.Equal(t, mcbp.OpDCPSnapshotMarker, p.read().Opcode())
 	require.Equal(t, mcbp.StatusTemporaryFailure, c.do(setPacket(7, "x", "v")).Status())
 	h.unix.Add(5)
 	assert.Equal(t, mcbp.StatusKeyNotFound, c.get(7, "k").Status())
+	eventually(t, "the pager has come by", func() bool { return c.stat("vbucket-seqno", 8, "high_seqno") == "2" })
 	assert.Equal(t, "1", c.stat("vbucket-seqno", 7, "high_seqno"))
 }

@@ -172,3 +172,23 @@ func TestDigestDoesNotDependOnOrder(t *testing.T) {
 		assert.NotEqual(t, whole, digest([]*item{a, other}), name)
 	}
 }
+
+// The pager looks through a vbucket only if a document may be due.
+func TestThePagerRemembersTheNextExpiry(t *testing.T) {
+	now := time.Unix(1000, 0)
+	v := testVBucket(t, mcbp.VBucketActive)
+	for key, expiry := range map[string]uint32{"a": 1010, "b": 1020, "stays": 0} {
+		_, status := v.write(mcbp.OpSet, &item{key: key, expiry: expiry}, 0, now)
+		require.Equal(t, mcbp.StatusSuccess, status)
+	}
+	assert.EqualValues(t, 1010, v.nextExpiry)
+	v.page(now.Add(9 * time.Second))
+	assert.EqualValues(t, 3, v.high)
+	v.page(now.Add(10 * time.Second))
+	assert.EqualValues(t, 4, v.high)
+	assert.EqualValues(t, 1020, v.nextExpiry)
+	v.page(now.Add(time.Hour))
+	assert.EqualValues(t, 5, v.high)
+	assert.Zero(t, v.nextExpiry)
+	assert.Equal(t, 1, v.documents)
+}
