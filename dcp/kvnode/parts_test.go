@@ -219,6 +219,12 @@ func TestNegotiationAsksOneThingAtATime(t *testing.T) {
 	assert.False(t, n.finished())
 	n.answered(again[0].Opaque(), mcbp.StatusInvalid)
 	assert.EqualValues(t, 1000, n.buffer, "the producer still counts by the old one")
+	n.resize(3000)
+	n.resize(4000)
+	n.answered(n.next(next)[0].Opaque(), mcbp.StatusSuccess)
+	assert.EqualValues(t, 3000, n.buffer)
+	assert.False(t, n.finished())
+	assert.True(t, n.finishedOnce)
 }
 
 func TestNegotiationOfAConsumerWithoutAName(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/shearpin/shearpin/dcp/kvnode"
 	"github.com/shearpin/shearpin/dcp/mcbp"
 )
 
@@ -39,9 +40,10 @@ func TestAFullBucketSaysWhetherWaitingMayHelp(t *testing.T) {
 }
 
 // fullReplica is a consumer with a stream of vbucket 7 into a bucket of 200 000 bytes. It has a buffer of 64 KiB.
-func fullReplica(t *testing.T) (c *client, send func(seqno uint64, key string, size int)) {
+func fullReplica(t *testing.T) (n *kvnode.Node, c *client, send func(seqno uint64, key string, size int)) {
 	t.Helper()
-	c = login(t, startNode(t, "n1"), replicationFeatures...)
+	n = startNode(t, "n1")
+	c = login(t, n, replicationFeatures...)
 	c.smallBucket(200_000)
 	c.setVBucket(7, mcbp.VBucketReplica)
 	c.write(mcbp.Open{Name: testLink, Flags: mcbp.OpenFlagsReplicaConsumer}.Append(nil))
@@ -51,7 +53,7 @@ func fullReplica(t *testing.T) (c *client, send func(seqno uint64, key string, s
 	c.write(mcbp.StreamRequestAnswer{Opaque: r.Opaque(), Log: []mcbp.FailoverEntry{{UUID: 1}}}.Append(nil))
 	c.agreeUntil(mcbp.OpDCPAddStream)
 	c.write(mcbp.SnapshotMarker{VBucket: 7, Opaque: r.Opaque(), End: 1000, Flags: mcbp.SnapshotMemory}.Append(nil))
-	return c, func(seqno uint64, key string, size int) {
+	return n, c, func(seqno uint64, key string, size int) {
 		m := mcbp.Mutation{VBucket: 7, Opaque: r.Opaque(), BySeqno: seqno, RevSeqno: seqno, Key: []byte("\x00" + key), Value: make([]byte, size)}
 		_, _ = c.socket.Write(m.Append(nil)) // the node may have closed it
 	}
@@ -69,7 +71,7 @@ func acknowledged(t *testing.T, frames []mcbp.Frame) (sum int) {
 
 // A consumer whose bucket is full acknowledges nothing, so that its producer stops at the buffer, and goes on when there is room.
 func TestAFullReplicaAcknowledgesNothing(t *testing.T) {
-	c, send := fullReplica(t)
+	_, c, send := fullReplica(t)
 	seqno := uint64(0)
 	for range 9 {
 		seqno++
@@ -91,9 +93,29 @@ func TestAFullReplicaAcknowledgesNothing(t *testing.T) {
 	assert.Greater(t, int(ack.Bytes), 3*20_000, "all that waited")
 }
 
+// Room that comes from elsewhere is noticed, though nothing comes from the producer.
+func TestAFullReplicaGoesOnWhenThereIsRoom(t *testing.T) {
+	n, c, send := fullReplica(t)
+	admin := login(t, n)
+	admin.ok(&mcbp.Packet{Opcode: mcbp.OpSelectBucket, Key: []byte("small")})
+	admin.setVBucket(8, mcbp.VBucketActive)
+	other := documentOf("other", 150_000)
+	other.VBucket = 8
+	admin.ok(other)
+	for seqno := range uint64(3) {
+		send(seqno+1, fmt.Sprint("k", seqno), 20_000)
+	}
+	early := acknowledged(t, c.untilQuiet())
+	assert.Less(t, early, 3*20_000)
+	admin.ok(&mcbp.Packet{Opcode: mcbp.OpDelVBucket, VBucket: 8})
+	ack, err := mcbp.ParseBufferAck(c.read())
+	require.NoError(t, err)
+	assert.Greater(t, early+int(ack.Bytes), 3*20_000)
+}
+
 // A producer that does not stop loses its connection before the node has kept much more than the quota and the buffer.
 func TestAProducerThatOverrunsAFullReplicaLosesItsConnection(t *testing.T) {
-	c, send := fullReplica(t)
+	_, c, send := fullReplica(t)
 	for seqno := range uint64(30) {
 		send(seqno+1, fmt.Sprint("k", seqno), 1<<20)
 	}
