@@ -20,7 +20,7 @@ func TestConnectingNeedsTheAccount(t *testing.T) {
 	sasl := func(key, value string) mcbp.Status {
 		return c.do(&mcbp.Packet{Opcode: mcbp.OpSASLAuth, Key: []byte(key), Value: []byte(value)}).Status()
 	}
-	assert.Equal(t, "PLAIN", string(c.ok(&mcbp.Packet{Opcode: mcbp.OpSASLListMechs}).Value()))
+	assert.Equal(t, "SCRAM-SHA512 SCRAM-SHA256 SCRAM-SHA1 PLAIN", string(c.ok(&mcbp.Packet{Opcode: mcbp.OpSASLListMechs}).Value()))
 	for _, op := range []mcbp.Opcode{
 		mcbp.OpSelectBucket, mcbp.OpCreateBucket, mcbp.OpGet, mcbp.OpStat, mcbp.OpSetVBucket, mcbp.OpDCPOpen, mcbp.OpGetClusterConfig,
 	} {

@@ -1,8 +1,6 @@
 package kvnode
 
 import (
-	"bytes"
-	"crypto/subtle"
 	"encoding/binary"
 	"strings"
 
@@ -15,13 +13,11 @@ func (c *conn) command(f mcbp.Frame) error {
 	case mcbp.OpHello:
 		c.hello(f)
 	case mcbp.OpSASLListMechs:
-		p := mcbp.Response(f, mcbp.StatusSuccess)
-		p.Value = []byte("PLAIN")
-		c.reply(p)
+		c.saslList(f)
 	case mcbp.OpSASLAuth:
 		c.saslAuth(f)
 	case mcbp.OpSASLStep:
-		c.answer(f, mcbp.StatusAuthError) // PLAIN has a single step
+		c.saslStep(f)
 	case mcbp.OpGetErrorMap:
 		c.errorMap(f)
 	case mcbp.OpNoop:
@@ -99,24 +95,6 @@ func (c *conn) bucketCommand(b *bucket, f mcbp.Frame) {
 	default:
 		c.answer(f, mcbp.StatusUnknownCommand)
 	}
-}
-
-// saslAuth answers SASL PLAIN: authorization identity, user and password, with a NUL between them.
-func (c *conn) saslAuth(f mcbp.Frame) {
-	parts := bytes.Split(f.Value(), []byte{0})
-	if string(f.Key()) != "PLAIN" || len(parts) != 3 {
-		c.answer(f, mcbp.StatusAuthError)
-		return
-	}
-	user := subtle.ConstantTimeCompare(parts[1], []byte(c.node.opts.User))
-	password := subtle.ConstantTimeCompare(parts[2], []byte(c.node.opts.Password))
-	if user&password != 1 {
-		c.node.log.Info("authentication_failed", "peer", c.socket.RemoteAddr().String())
-		c.answer(f, mcbp.StatusAuthError)
-		return
-	}
-	c.authenticated = true
-	c.answer(f, mcbp.StatusSuccess)
 }
 
 // errorMap answers GET_ERROR_MAP. There is none for version 0, which is what DCP consumers ask their producers for.

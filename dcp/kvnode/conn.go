@@ -48,6 +48,7 @@ type conn struct {
 
 	// The reader's own.
 	authenticated bool
+	login         *login
 	features      featureSet
 	// sent is the cluster configuration that the peer was given last.
 	sent *clusterConfig

@@ -21,8 +21,10 @@ type Node struct {
 	listener net.Listener
 	// config is the cluster configuration of connections that have selected no bucket.
 	config atomic.Pointer[clusterConfig]
-	done   chan struct{}
-	wg     sync.WaitGroup
+	// scram is the account in the terms of each SCRAM mechanism.
+	scram map[string]*scramAccount
+	done  chan struct{}
+	wg    sync.WaitGroup
 
 	mu      sync.Mutex
 	closed  bool
@@ -43,6 +45,7 @@ func Start(opts Options) (*Node, error) {
 		opts:     opts,
 		log:      opts.Log.With("part", "node", "node", opts.Name),
 		listener: listener,
+		scram:    newScramAccounts(opts),
 		done:     make(chan struct{}),
 		buckets:  map[string]*bucket{},
 		conns:    map[*conn]struct{}{},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -16,8 +17,12 @@ type Options struct {
 	// Addr is the TCP address to listen on. The default is a free port of the loopback interface.
 	Addr string
 
-	// User and Password are the one account, for SASL PLAIN. If both are empty, clients need not authenticate.
+	// User and Password are the one account, for SASL PLAIN and SCRAM. If both are empty, clients need not authenticate.
 	User, Password string
+
+	// Mechanisms are the SASL mechanisms that the node lists and takes: SCRAM-SHA512, SCRAM-SHA256, SCRAM-SHA1, PLAIN. Empty means
+	// all. Without PLAIN clients have to prove that they know the password without sending it.
+	Mechanisms []string
 
 	// Version is the real engine that the node behaves like. The default is [Version80].
 	Version Version
@@ -91,6 +96,11 @@ func (o *Options) validate() error {
 	}
 	if o.CheckpointItems < 0 {
 		return fmt.Errorf("kvnode: checkpoints of %d items", o.CheckpointItems)
+	}
+	for _, m := range o.Mechanisms {
+		if !slices.Contains(saslMechanisms(), m) {
+			return fmt.Errorf("kvnode: Options.Mechanisms: there is no %q", m)
+		}
 	}
 	if o.Addr == "" {
 		o.Addr = "127.0.0.1:0"

@@ -42,17 +42,22 @@ func (w *transcript) String() string {
 // Whatever goes wrong, the password is in no log line, no crash report, no event, no status and no error that a caller gets.
 func TestThePasswordIsInNoLogNoCrashReportAndNoError(t *testing.T) {
 	const secret = "pa55w0rd-of-the-manager"
-	node, err := kvnode.Start(kvnode.Options{Name: consumer, User: user, Password: "another"})
-	require.NoError(t, err)
-	defer func() { require.NoError(t, node.Close()) }()
-	require.NoError(t, node.CreateBucket(bucket, vbuckets))
-	good := kv.Endpoint{Node: consumer, Addr: node.Addr(), Credentials: kv.Credentials{User: user, Password: secret}}
+	start := func(mechanisms ...string) string {
+		node, err := kvnode.Start(kvnode.Options{Name: consumer, User: user, Password: "another", Mechanisms: mechanisms})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, node.Close()) })
+		require.NoError(t, node.CreateBucket(bucket, vbuckets))
+		return node.Addr()
+	}
+	good := kv.Endpoint{Node: consumer, Addr: start("PLAIN"), Credentials: kv.Credentials{User: user, Password: secret}}
+	scram := start()
 
 	for name, c := range map[string]struct {
 		endpoints func(string) (kv.Endpoint, bool)
 		said      string
 	}{
 		"refused":     {func(string) (kv.Endpoint, bool) { return good, true }, "authentication failed"},
+		"disproved":   {func(string) (kv.Endpoint, bool) { e := good; e.Addr = scram; return e, true }, "SCRAM-SHA512"},
 		"wrong field": {func(string) (kv.Endpoint, bool) { e := good; e.Credentials.User = ""; return e, true }, "there is a password"},
 		"unreachable": {func(string) (kv.Endpoint, bool) { e := good; e.Addr = "127.0.0.1:1"; return e, true }, "dial"},
 		"no PLAIN": {func(string) (kv.Endpoint, bool) {
