@@ -52,6 +52,16 @@ type configNodeExt struct {
 	Services map[string]int `json:"services"`
 }
 
+// nodeListJSON is the configuration for clients that have chosen no bucket.
+type nodeListJSON struct {
+	Revision int64           `json:"rev"`
+	Epoch    int64           `json:"revEpoch"`
+	NodesExt []configNodeExt `json:"nodesExt"`
+}
+
+// nodeList stands for a bucket's name where the configuration without a bucket is meant.
+const nodeList = ""
+
 type configVBucketTable struct {
 	HashAlgorithm string   `json:"hashAlgorithm"`
 	Replicas      int      `json:"numReplicas"`
@@ -73,22 +83,15 @@ func (c clusterConfig) encode() ([]byte, error) {
 		VBuckets:     configVBucketTable{HashAlgorithm: "CRC", Replicas: c.Replicas},
 	}
 	for _, server := range c.Servers {
-		host, portText, err := net.SplitHostPort(server.Addr)
+		ext, err := server.configExt()
 		if err != nil {
-			return nil, &NodeError{Node: server.Name, Err: err}
-		}
-		port, err := strconv.Atoi(portText)
-		if err != nil {
-			return nil, &NodeError{Node: server.Name, Err: err}
+			return nil, err
 		}
 		out.Nodes = append(out.Nodes, configNode{
-			Hostname: net.JoinHostPort(host, strconv.Itoa(managementPort)),
-			Ports:    map[string]int{"direct": port},
+			Hostname: net.JoinHostPort(ext.Hostname, strconv.Itoa(managementPort)),
+			Ports:    map[string]int{"direct": ext.Services["kv"]},
 		})
-		out.NodesExt = append(out.NodesExt, configNodeExt{
-			Hostname: host,
-			Services: map[string]int{"kv": port, "mgmt": managementPort},
-		})
+		out.NodesExt = append(out.NodesExt, ext)
 		out.VBuckets.Servers = append(out.VBuckets.Servers, server.Addr)
 	}
 	var err error
@@ -97,6 +100,32 @@ func (c clusterConfig) encode() ([]byte, error) {
 	}
 	if out.VBuckets.Forward, err = c.indices(c.Target); err != nil {
 		return nil, err
+	}
+	return json.Marshal(out)
+}
+
+// configExt is a node as configurations list it.
+func (n Node) configExt() (configNodeExt, error) {
+	host, portText, err := net.SplitHostPort(n.Addr)
+	if err != nil {
+		return configNodeExt{}, &NodeError{Node: n.Name, Err: err}
+	}
+	port, err := strconv.Atoi(portText)
+	if err != nil {
+		return configNodeExt{}, &NodeError{Node: n.Name, Err: err}
+	}
+	return configNodeExt{Hostname: host, Services: map[string]int{"kv": port, "mgmt": managementPort}}, nil
+}
+
+// encodeNodeList gives the configuration without a bucket.
+func encodeNodeList(revision int64, nodes []Node) ([]byte, error) {
+	out := nodeListJSON{Revision: revision, Epoch: configEpoch, NodesExt: []configNodeExt{}}
+	for _, node := range nodes {
+		ext, err := node.configExt()
+		if err != nil {
+			return nil, err
+		}
+		out.NodesExt = append(out.NodesExt, ext)
 	}
 	return json.Marshal(out)
 }

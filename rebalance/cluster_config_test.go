@@ -59,3 +59,14 @@ func TestClusterConfigRefusesStrangers(t *testing.T) {
 	require.ErrorAs(t, err, &node)
 	assert.Equal(t, "n1", node.Node)
 }
+
+func TestTheListOfNodesIsWhatClientsNeed(t *testing.T) {
+	text, err := encodeNodeList(7, someConfig().Servers)
+	require.NoError(t, err)
+	assert.JSONEq(t, `{"rev": 7, "revEpoch": 1, "nodesExt": [
+		{"hostname": "127.0.0.1", "services": {"kv": 5001, "mgmt": 8091}}, {"hostname": "::1", "services": {"kv": 5000, "mgmt": 8091}}
+	]}`, string(text))
+	_, err = encodeNodeList(7, []Node{{Name: "n1", Addr: "nowhere"}})
+	var node *NodeError
+	require.ErrorAs(t, err, &node)
+}

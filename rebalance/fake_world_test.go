@@ -41,6 +41,9 @@ type fakeNode struct {
 	exists   bool
 	copies   map[uint16]*fakeCopy
 	revision int64
+	// list is what the node tells clients that have chosen no bucket, listRevision how new that is.
+	list         string
+	listRevision int64
 }
 
 type fakeCopy struct {
@@ -300,7 +303,10 @@ func (k *fakeKV) CreateBucket(ctx context.Context, _, _ string) error {
 
 func (k *fakeKV) EnableTraffic(ctx context.Context) error { return k.pass(ctx, "enable traffic", 0) }
 
-func (k *fakeKV) SetClusterConfig(ctx context.Context, _ string, _, revision int64, _ []byte) error {
+func (k *fakeKV) SetClusterConfig(ctx context.Context, bucket string, _, revision int64, config []byte) error {
+	if bucket == nodeList {
+		return k.setNodeList(ctx, revision, config)
+	}
 	if err := k.pass(ctx, "configuration", 0); err != nil {
 		return err
 	}
@@ -311,6 +317,20 @@ func (k *fakeKV) SetClusterConfig(ctx context.Context, _ string, _, revision int
 		k.world.sayf("%s gets revision %d after %d", k.node, revision, node.revision)
 	}
 	node.revision = revision
+	return nil
+}
+
+func (k *fakeKV) setNodeList(ctx context.Context, revision int64, config []byte) error {
+	if err := k.pass(ctx, "node list", 0); err != nil {
+		return err
+	}
+	k.world.mu.Lock()
+	defer k.world.mu.Unlock()
+	node := k.world.nodes[k.node]
+	if revision < node.listRevision {
+		k.world.sayf("%s gets the node list of revision %d after %d", k.node, revision, node.listRevision)
+	}
+	node.list, node.listRevision = string(config), revision
 	return nil
 }
 

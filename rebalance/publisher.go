@@ -15,6 +15,9 @@ import (
 // under way go out together. Nodes take a configuration that is older than the one they have (kv-observed), so each node has
 // one sender at a time, whichever publisher it belongs to, and revisions are those of the store, which only grow. What a
 // sender left on the wire when it gave up may still arrive after its successor's, which is therefore sent once more later.
+//
+// The list of nodes, which clients get before they have chosen a bucket, is published in the same way, as that of the bucket
+// without a name.
 type publisher struct {
 	actors.Base
 	env     *environment
@@ -26,8 +29,10 @@ type publisher struct {
 type publication struct {
 	// reading says that the map is being read from the store; again that it has to be read once more after that.
 	reading, again bool
-	lanes          map[string]*lane
-	waiters        []*publishWaiter
+	// newest is what was read last.
+	newest  publishable
+	lanes   map[string]*lane
+	waiters []*publishWaiter
 }
 
 // lane is one node's way to get the configuration.
@@ -50,11 +55,32 @@ type publishable struct {
 
 // publishWaiter waits until every server has got, or been tried with, a revision that was read after it came.
 type publishWaiter struct {
-	from actors.From
+	answer *publishAnswer
 	// revision is 0 until the map has been read for it.
 	revision int64
 	left     []string
 	failed   *NodesError
+}
+
+// publishAnswer is owed to a caller, once all it waits for has come to an end.
+type publishAnswer struct {
+	from actors.From
+	open int
+	err  error
+}
+
+func (a *publishAnswer) settle(err error) {
+	a.open--
+	if a.err == nil {
+		a.err = err
+	}
+	switch {
+	case a.open > 0:
+	case a.err != nil:
+		a.from.Fail(a.err)
+	default:
+		a.from.Reply(nil)
+	}
 }
 
 // publishRetry is the pause before a node that refused or did not answer is tried again.
@@ -91,9 +117,12 @@ func (p *publisher) HandleCall(c *actors.Context, from actors.From, msg any) err
 	if !ok {
 		return p.Base.HandleCall(c, from, msg)
 	}
-	pub := p.publication(m.bucket)
-	pub.waiters = append(pub.waiters, &publishWaiter{from: from, failed: &NodesError{Doing: "publishing the map"}})
-	p.read(c, m.bucket, pub)
+	answer := &publishAnswer{from: from, open: 2}
+	for _, bucket := range []string{m.bucket, nodeList} {
+		pub := p.publication(bucket)
+		pub.waiters = append(pub.waiters, &publishWaiter{answer: answer, failed: &NodesError{Doing: "publishing the map"}})
+		p.read(c, bucket, pub)
+	}
 	return nil
 }
 
@@ -135,6 +164,9 @@ func (p *publisher) read(c *actors.Context, bucket string, pub *publication) {
 }
 
 func readConfig(ctx context.Context, env *environment, bucket string) (publishable, error) {
+	if bucket == nodeList {
+		return readNodeList(ctx, env)
+	}
 	doc, err := env.buckets.Get(ctx, bucket)
 	if err != nil {
 		return publishable{}, err
@@ -149,6 +181,30 @@ func readConfig(ctx context.Context, env *environment, bucket string) (publishab
 		Servers: nodes, Map: doc.Map, Target: doc.Target,
 	}.encode()
 	return publishable{revision: int64(doc.Revision), config: config, servers: doc.Servers}, err
+}
+
+// readNodeList makes the configuration without a bucket: the servers of all buckets, as new as the newest of them.
+func readNodeList(ctx context.Context, env *environment) (ready publishable, err error) {
+	docs, err := env.buckets.List(ctx)
+	if err != nil {
+		return publishable{}, err
+	}
+	serving := map[string]bool{}
+	for _, doc := range docs {
+		ready.revision = max(ready.revision, int64(doc.Revision))
+		for _, server := range doc.Servers {
+			serving[server] = true
+		}
+	}
+	var nodes []Node
+	for _, node := range env.nodes.all() {
+		if serving[node.Name] {
+			nodes = append(nodes, node)
+			ready.servers = append(ready.servers, node.Name)
+		}
+	}
+	ready.config, err = encodeNodeList(ready.revision, nodes)
+	return ready, err
 }
 
 func (p *publisher) HandleInfo(c *actors.Context, msg any) error {
@@ -181,7 +237,7 @@ func (p *publisher) mapRead(c *actors.Context, m mapRead) {
 	if m.err != nil {
 		p.readFailed(c, pub, m)
 	} else {
-		p.fanOut(c, m.bucket, pub, m.ready)
+		p.fresh(c, m.bucket, pub, m.ready)
 	}
 	if pub.again {
 		pub.again = false
@@ -194,7 +250,7 @@ func (p *publisher) readFailed(c *actors.Context, pub *publication, m mapRead) {
 		if w.revision != -1 {
 			return false
 		}
-		w.from.Fail(m.err)
+		w.answer.settle(m.err)
 		return true
 	})
 	if errors.Is(m.err, store.ErrNotFound) {
@@ -202,6 +258,20 @@ func (p *publisher) readFailed(c *actors.Context, pub *publication, m mapRead) {
 	}
 	p.log.Warn("map_not_read", "bucket", m.bucket, "err", m.err)
 	c.SendAfter(publishRetry, publishMap{m.bucket})
+}
+
+// fresh takes what was read. The list of nodes is only as new as its last change: every move of a vbucket makes a bucket newer,
+// and is no news to who has chosen none.
+func (p *publisher) fresh(c *actors.Context, bucket string, pub *publication, ready publishable) {
+	changed := !slices.Equal(ready.servers, pub.newest.servers)
+	if bucket == nodeList && !changed {
+		ready = pub.newest
+	}
+	pub.newest = ready
+	p.fanOut(c, bucket, pub, ready)
+	if bucket != nodeList && changed {
+		p.read(c, nodeList, p.publication(nodeList))
+	}
 }
 
 // fanOut gives every server, and every node that was one, the configuration.
@@ -300,9 +370,9 @@ func (p *publisher) answerWaiters(pub *publication) {
 		case w.revision <= 0 || len(w.left) > 0:
 			return false
 		case len(w.failed.Failed) > 0:
-			w.from.Fail(w.failed)
+			w.answer.settle(w.failed)
 		default:
-			w.from.Reply(nil)
+			w.answer.settle(nil)
 		}
 		return true
 	})

@@ -2,6 +2,7 @@ package rebalance
 
 import (
 	"context"
+	"encoding/json"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -123,21 +124,24 @@ func TestAPublisherDoesNotOvertakeTheAttemptOfOneThatDied(t *testing.T) {
 // An attempt that was given up may be on the wire, and arrive behind the next one: the newest is sent once more when that can
 // not happen any more, and then no more.
 func TestAfterAnAttemptThatWasGivenUpTheNewestIsRepeated(t *testing.T) {
-	for name, interrupt := range map[string]func(*interrupted){
-		"a failure": func(i *interrupted) {
+	for name, c := range map[string]struct {
+		interrupt func(*interrupted)
+		repeated  map[string]int
+	}{
+		"a failure": {func(i *interrupted) {
 			i.world.setGate(func(context.Context, fakeOp) error { return errInjected })
 			i.touch()
 			assert.Error(i.t, i.published())
-		},
-		"another publisher": func(i *interrupted) {
+		}, map[string]int{"configuration": 3}},
+		"another publisher": {func(i *interrupted) {
 			i.cluster.env.system.Whereis(publisherName).Kill()
 			synctest.Wait()
-		},
+		}, map[string]int{"configuration": 3, "node list": 3}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inFakeCluster(t, func(t *testing.T, i *interrupted) {
 				require.NoError(t, after(t.Context(), 2*publishLimit))
-				interrupt(i)
+				c.interrupt(i)
 				i.world.setGate(nil)
 				require.NoError(t, after(t.Context(), 2*publishRetry))
 				require.NoError(t, i.published())
@@ -149,9 +153,9 @@ func TestAfterAnAttemptThatWasGivenUpTheNewestIsRepeated(t *testing.T) {
 				i.world.mu.Unlock()
 				require.NoError(t, after(t.Context(), publishLimit+publishRetry))
 				assert.Equal(t, late+1, i.revisions()["n1"])
-				assert.Equal(t, map[string]int{"configuration": 3}, whats(ops()))
+				assert.Equal(t, c.repeated, whats(ops()))
 				require.NoError(t, after(t.Context(), time.Minute))
-				assert.Len(t, ops(), 3)
+				assert.Equal(t, c.repeated, whats(ops()))
 			})
 		})
 	}
@@ -163,5 +167,61 @@ func TestAMapOfABucketThatIsNotThere(t *testing.T) {
 		_, err := publisher.Call(t.Context(), publishMap{"nothing"})
 		require.ErrorIs(t, err, store.ErrNotFound)
 		assert.True(t, publisher.Alive())
+	})
+}
+
+// listed is what each node tells clients that have chosen no bucket.
+func (i *interrupted) listed() map[string]string {
+	i.world.mu.Lock()
+	defer i.world.mu.Unlock()
+	lists := map[string]string{}
+	for name, node := range i.world.nodes {
+		lists[name] = node.list
+	}
+	return lists
+}
+
+// Who has chosen no bucket is told of the nodes, all of them, and only when they are others than before.
+func TestTheListOfNodesIsPublishedToo(t *testing.T) {
+	inFakeCluster(t, func(t *testing.T, i *interrupted) {
+		addrs := func(names ...string) (exts []configNodeExt) {
+			for _, name := range names {
+				node, ok := i.cluster.env.nodes.get(name)
+				require.True(t, ok)
+				ext, err := node.configExt()
+				require.NoError(t, err)
+				exts = append(exts, ext)
+			}
+			return exts
+		}
+		parsed := func(text string) (list nodeListJSON) {
+			require.NoError(t, json.Unmarshal([]byte(text), &list), "%q", text)
+			assert.EqualValues(t, configEpoch, list.Epoch)
+			return list
+		}
+		require.NoError(t, i.published())
+		before := parsed(i.listed()["n0"])
+		assert.Equal(t, addrs("n0", "n1", "n2"), before.NodesExt)
+		assert.Equal(t, i.listed()["n0"], i.listed()["n2"])
+		assert.Empty(t, i.listed()["n3"])
+		require.NoError(t, after(t.Context(), 2*publishLimit), "the publisher sends its first map twice")
+
+		ops := i.journal()
+		i.touch()
+		require.NoError(t, i.published())
+		assert.Equal(t, map[string]int{"configuration": 3}, whats(ops()), "a newer bucket is no news")
+
+		ops = i.journal()
+		require.NoError(t, i.cluster.env.buckets.SetServers(t.Context(), "orders", []string{"n3", "n0", "n1", "n2"}))
+		i.cluster.env.publish("orders")
+		synctest.Wait()
+		assert.Equal(t, map[string]int{"configuration": 4, "node list": 4}, whats(ops()))
+		now := parsed(i.listed()["n3"])
+		assert.Equal(t, addrs("n0", "n1", "n2", "n3"), now.NodesExt, "in the order in which they came")
+		assert.Greater(t, now.Revision, before.Revision)
+		for name, list := range i.listed() {
+			assert.Equal(t, i.listed()["n3"], list, name)
+		}
+		assert.Empty(t, i.world.wrong)
 	})
 }
