@@ -1,6 +1,7 @@
 package kvnode
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"github.com/shearpin/shearpin/dcp/mcbp"
@@ -22,21 +23,31 @@ func (c *conn) setClusterConfig(f mcbp.Frame) {
 		c.answer(f, mcbp.StatusInvalid)
 		return
 	}
-	at := &c.node.config
+	at, b := &c.node.config, (*bucket)(nil)
 	if f.KeyLen() > 0 {
-		b := c.node.bucket(string(f.Key()))
-		if b == nil {
+		if b = c.node.bucket(string(f.Key())); b == nil {
 			c.answer(f, mcbp.StatusKeyNotFound)
 			return
 		}
 		at = &b.config
 	}
-	at.Store(&clusterConfig{
+	config := &clusterConfig{
 		epoch:    int64(binary.BigEndian.Uint64(f.Extras())),
 		revision: int64(binary.BigEndian.Uint64(f.Extras()[8:])),
 		json:     append([]byte(nil), f.Value()...),
-	})
+	}
+	if old := at.Swap(config); old == nil || !old.equal(config) {
+		c.node.announce(b)
+	}
 	c.answer(f, mcbp.StatusSuccess)
+}
+
+// configOf is the configuration for clients that have selected a bucket, or none; nil if nobody has set one.
+func (n *Node) configOf(b *bucket) *clusterConfig {
+	if b == nil {
+		return n.config.Load()
+	}
+	return b.config.Load()
 }
 
 // getClusterConfig answers GET_CLUSTER_CONFIG with the selected bucket's configuration, or the node's. The client may say
@@ -46,10 +57,7 @@ func (c *conn) getClusterConfig(f mcbp.Frame) {
 		c.answer(f, mcbp.StatusInvalid)
 		return
 	}
-	config := c.node.config.Load()
-	if b := c.bucket.Load(); b != nil {
-		config = b.config.Load()
-	}
+	config := c.node.configOf(c.bucket.Load())
 	if config == nil {
 		c.answer(f, mcbp.StatusKeyNotFound)
 		return
@@ -62,6 +70,10 @@ func (c *conn) getClusterConfig(f mcbp.Frame) {
 	}
 	c.sent = config
 	c.reply(p)
+}
+
+func (g *clusterConfig) equal(other *clusterConfig) bool {
+	return g.epoch == other.epoch && g.revision == other.revision && bytes.Equal(g.json, other.json)
 }
 
 func (g *clusterConfig) newerThan(epoch, revision int64) bool {

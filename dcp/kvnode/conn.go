@@ -42,6 +42,7 @@ type conn struct {
 	wake chan struct{}
 	// done is closed by close.
 	done chan struct{}
+	news announcements
 	// wrote is when the last write began, in Unix nanoseconds.
 	wrote atomic.Int64
 	once  sync.Once
@@ -76,6 +77,7 @@ func newConn(n *Node, socket net.Conn) *conn {
 		out:           newOutbox(),
 		wake:          make(chan struct{}, 1),
 		done:          make(chan struct{}),
+		news:          newAnnouncements(),
 		authenticated: n.opts.User == "" && n.opts.Password == "",
 	}
 }
@@ -148,6 +150,11 @@ func (c *conn) handle(f mcbp.Frame) error {
 			return end.handle(f)
 		}
 		return c.command(f)
+	case mcbp.MagicServerResponse:
+		if !c.features.has(mcbp.FeatureDuplex) {
+			return errStrayAnswer
+		}
+		return nil // to an announcement, which needs none
 	case mcbp.MagicResponse, mcbp.MagicFramingResponse:
 		if end == nil {
 			return errStrayAnswer
@@ -175,10 +182,10 @@ func (c *conn) settle() {
 // relieve brings the outbox below its limit before the next request is looked at.
 func (c *conn) relieve() {
 	if c.end() == nil {
-		c.flush()
-		return
+		c.flush() // does nothing while an announcement is being written
+	} else {
+		c.signal()
 	}
-	c.signal()
 	c.out.waitBelow(outboxLimit)
 }
 
@@ -223,6 +230,7 @@ func (c *conn) pump(end dcpEnd) {
 		}
 		for end.fill(); c.out.len() > 0; end.fill() {
 			c.flush()
+			c.out.waitIdle()
 		}
 	}
 }

@@ -1,8 +1,10 @@
 package kvnode
 
 import (
+	"log/slog"
 	"net"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -47,4 +49,35 @@ func TestWhatWaitsForASlowPeerIsBounded(t *testing.T) {
 	}
 	assert.Greater(t, largest, size, "it was never slow")
 	assert.LessOrEqual(t, largest, outboxLimit+size+mcbp.HeaderLen+4)
+}
+
+// For a client that does not read one announcement is under way and one waits, however often the configuration changes.
+func TestWhatWaitsToBeAnnouncedIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &Node{opts: Options{IdleTimeout: time.Minute}, log: slog.New(slog.DiscardHandler), conns: map[*conn]struct{}{}}
+		near, far := net.Pipe()
+		c := newConn(n, near)
+		n.conns[c] = struct{}{}
+		c.announce(true)
+		c.reply(announcement(nil, &clusterConfig{}))
+		n.wg.Go(c.flush) // as the reader does with an answer
+		synctest.Wait()
+		for revision := range int64(100) {
+			n.config.Store(&clusterConfig{revision: revision + 1})
+			n.announce(nil)
+			synctest.Wait()
+			require.LessOrEqual(t, c.out.len(), mcbp.HeaderLen+clusterConfigExtras)
+		}
+		r := newFrameReader(far)
+		for _, want := range []byte{0, 1, 100} {
+			f, ok, err := r.next(maxBody)
+			for ; !ok; f, ok, err = r.next(maxBody) {
+				require.NoError(t, err)
+				require.NoError(t, r.fill())
+			}
+			assert.Equal(t, want, f.Extras()[clusterConfigExtras-1])
+		}
+		c.close()
+		n.wg.Wait()
+	})
 }

@@ -13,6 +13,8 @@ func (s featureSet) has(f mcbp.Feature) bool { return f < 64 && s&(1<<f) != 0 }
 
 func (s *featureSet) add(f mcbp.Feature) { *s |= 1 << f }
 
+func (s *featureSet) remove(f mcbp.Feature) { *s &^= 1 << f }
+
 // offered are the features that the node has. Features that change nothing for a client which does not use them, such as
 // the extended error codes, count as had.
 var offered = func() (s featureSet) {
@@ -28,6 +30,7 @@ var offered = func() (s featureSet) {
 		mcbp.FeatureCollections,
 		mcbp.FeatureClusterMapKnown,
 		mcbp.FeatureDedupeNotMyVBucket,
+		mcbp.FeatureClusterMapPushBrief,
 	} {
 		s.add(f)
 	}
@@ -35,7 +38,7 @@ var offered = func() (s featureSet) {
 }()
 
 // hello answers HELLO: the features of the list that the node has, in ascending order. They replace those of an earlier
-// HELLO.
+// HELLO. To be told of new configurations a client must be willing to be asked at all.
 func (c *conn) hello(f mcbp.Frame) {
 	list := f.Value()
 	if f.ExtrasLen() != 0 || len(list)%2 != 0 || f.KeyLen() > mcbp.MaxAgentNameLen {
@@ -48,6 +51,9 @@ func (c *conn) hello(f mcbp.Frame) {
 			wanted.add(feature)
 		}
 	}
+	if !wanted.has(mcbp.FeatureDuplex) {
+		wanted.remove(mcbp.FeatureClusterMapPushBrief)
+	}
 	c.features = wanted
 	p := mcbp.Response(f, mcbp.StatusSuccess)
 	for feature := mcbp.Feature(0); feature < 64; feature++ {
@@ -56,6 +62,7 @@ func (c *conn) hello(f mcbp.Frame) {
 		}
 	}
 	c.reply(p)
+	c.announce(wanted.has(mcbp.FeatureClusterMapPushBrief))
 }
 
 // datatypes are the bits that this connection may send and receive.

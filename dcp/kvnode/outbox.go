@@ -59,7 +59,10 @@ func (o *outbox) flush(w io.Writer) error {
 		return nil
 	}
 	o.writing = true
-	defer func() { o.writing = false }()
+	defer func() {
+		o.writing = false
+		o.changed.Broadcast()
+	}()
 	for len(o.pending) > 0 && !o.failed {
 		b := o.pending
 		o.pending, o.spare = o.spare[:0], nil
@@ -98,6 +101,15 @@ func (o *outbox) waitBelow(limit int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for len(o.pending) >= limit && !o.failed {
+		o.changed.Wait()
+	}
+}
+
+// waitIdle returns when nobody is writing.
+func (o *outbox) waitIdle() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for o.writing {
 		o.changed.Wait()
 	}
 }
