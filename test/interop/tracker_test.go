@@ -1,0 +1,181 @@
+package interop
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/stretchr/testify/require"
+)
+
+// tracker is what a DCP consumer has to remember, whichever client it uses: for each vbucket the history it has followed, where it
+// is in that, and every version that it has seen. It notes what a producer must never do.
+type tracker struct {
+	mu    sync.Mutex
+	vbs   [vbuckets]tracked
+	wrong []string
+	// news has room for one sign that something was seen.
+	news chan struct{}
+}
+
+type tracked struct {
+	log                []entry
+	high               uint64
+	snapStart, snapEnd uint64
+	seen               []seenVersion
+	// streams counts the streams that were opened, rollbacks those that began with one.
+	streams, rollbacks int
+}
+
+// entry is one of a failover log.
+type entry struct{ uuid, seqno uint64 }
+
+type seenVersion struct {
+	key string
+	version
+}
+
+func newTracker() *tracker { return &tracker{news: make(chan struct{}, 1)} }
+
+// resumption is what a STREAM_REQ says.
+type resumption struct{ uuid, start, snapStart, snapEnd uint64 }
+
+// resume is where the next stream of a vbucket has to begin.
+func (k *tracker) resume(vb uint16) resumption {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	v := &k.vbs[vb]
+	r := resumption{start: v.high, snapStart: v.high, snapEnd: v.high}
+	if len(v.log) > 0 {
+		r.uuid = v.log[0].uuid
+	}
+	if v.high < v.snapEnd {
+		r.snapStart, r.snapEnd = min(v.snapStart, v.high), v.snapEnd
+	}
+	return r
+}
+
+// opened takes the answer to a STREAM_REQ. The history it tells of has to go on from ours.
+func (k *tracker) opened(vb uint16, log []entry) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	v := &k.vbs[vb]
+	v.streams++
+	if len(log) == 0 {
+		k.sayf("vb %d: an empty failover log", vb)
+		return
+	}
+	v.log = log
+}
+
+// rollback forgets what came after seqno.
+func (k *tracker) rollback(vb uint16, seqno uint64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	v := &k.vbs[vb]
+	v.rollbacks++
+	if seqno >= v.high && v.high > 0 {
+		k.sayf("vb %d: a rollback to %d at %d", vb, seqno, v.high)
+	}
+	for len(v.seen) > 0 && v.seen[len(v.seen)-1].seqno > seqno {
+		v.seen = v.seen[:len(v.seen)-1]
+	}
+	v.high = min(v.high, seqno)
+	v.snapStart, v.snapEnd = v.high, v.high
+	for len(v.log) > 0 && v.log[0].seqno > seqno {
+		v.log = v.log[1:]
+	}
+	if seqno == 0 {
+		v.log = nil
+	}
+}
+
+func (k *tracker) marker(vb uint16, start, end uint64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	v := &k.vbs[vb]
+	switch {
+	case start > end:
+		k.sayf("vb %d: a snapshot from %d to %d", vb, start, end)
+	case end <= v.high:
+		k.sayf("vb %d: a snapshot to %d at %d", vb, end, v.high)
+	}
+	v.snapStart, v.snapEnd = start, end
+}
+
+func (k *tracker) document(vb uint16, key string, seen version) {
+	k.mu.Lock()
+	v := &k.vbs[vb]
+	if seen.seqno <= v.high || seen.seqno > v.snapEnd || seen.seqno < v.snapStart {
+		k.sayf("vb %d: seqno %d at %d, in a snapshot from %d to %d", vb, seen.seqno, v.high, v.snapStart, v.snapEnd)
+	}
+	if vb != vbucketOf(key) {
+		k.sayf("vb %d: %s is of vb %d", vb, key, vbucketOf(key))
+	}
+	v.high = seen.seqno
+	v.seen = append(v.seen, seenVersion{key, seen})
+	k.mu.Unlock()
+	select {
+	case k.news <- struct{}{}:
+	default:
+	}
+}
+
+// failf notes what must not have happened.
+func (k *tracker) failf(format string, args ...any) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.sayf(format, args...)
+}
+
+func (k *tracker) sayf(format string, args ...any) {
+	k.wrong = append(k.wrong, fmt.Sprintf(format, args...))
+}
+
+// newest are the newest versions that were seen of each key.
+func (v *tracked) newest() versions {
+	all := versions{}
+	for _, s := range v.seen {
+		all[s.key] = s.version
+	}
+	return all
+}
+
+// missing is the first vbucket in which something has not been seen yet, or -1.
+func (k *tracker) missing(truth []versions) int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for vb, all := range truth {
+		for _, v := range all {
+			if k.vbs[vb].high < v.seqno {
+				return vb
+			}
+		}
+	}
+	return -1
+}
+
+// requireSeen waits until everything that the nodes have has been seen, compares, and returns how many streams it took.
+func (w *world) requireSeen(k *tracker) (streams int) {
+	w.t.Helper()
+	truth := w.truth()
+	for vb := k.missing(truth); vb >= 0; vb = k.missing(truth) {
+		select {
+		case <-k.news:
+		case <-w.ctx.Done():
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			require.Failf(w.t, "not all was seen", "vb %d is at %d, of %v; wrong: %v", vb, k.vbs[vb].high, truth[vb], k.wrong)
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	require.Empty(w.t, k.wrong)
+	rollbacks, keys := 0, 0
+	for vb, all := range truth {
+		require.Equal(w.t, all, k.vbs[vb].newest(), "vb %d", vb)
+		streams, rollbacks, keys = streams+k.vbs[vb].streams, rollbacks+k.vbs[vb].rollbacks, keys+len(all)
+	}
+	require.NotZero(w.t, keys)
+	w.t.Logf("%d keys in %d streams, %d rollbacks", keys, streams, rollbacks)
+	return streams
+}
