@@ -2,10 +2,13 @@ package interop
 
 import (
 	"errors"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/couchbase/gocbcore/v10"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -17,8 +20,14 @@ type coreClient struct {
 
 func (w *world) coreAgent() *coreClient {
 	w.t.Helper()
+	return &coreClient{w, w.readyAgent(bucketName)}
+}
+
+// readyAgent connects with a bucket or, as SDKs do before they know which, without one.
+func (w *world) readyAgent(bucket string) *gocbcore.Agent {
+	w.t.Helper()
 	agent, err := gocbcore.CreateAgent(&gocbcore.AgentConfig{
-		BucketName: bucketName,
+		BucketName: bucket,
 		SeedConfig: gocbcore.SeedConfig{MemdAddrs: w.seeds()},
 		SecurityConfig: gocbcore.SecurityConfig{
 			Auth: gocbcore.PasswordAuthProvider{Username: user, Password: password},
@@ -36,7 +45,7 @@ func (w *world) coreAgent() *coreClient {
 	}, func(_ *gocbcore.WaitUntilReadyResult, err error) { ready <- err })
 	require.NoError(w.t, err)
 	require.NoError(w.t, <-ready)
-	return &coreClient{w, agent}
+	return agent
 }
 
 // deadline is that of an operation: far longer than any move takes, so that reaching it is a failure.
@@ -91,4 +100,23 @@ func TestTheKVAgentOfGocbcoreWritesThroughRebalances(t *testing.T) {
 	written := w.writeThroughRebalances(c)
 	w.requireWritten(c, written)
 	w.requireWritten(w.coreAgent(), written)
+}
+
+// Before they choose a bucket, clients learn from the nodes which nodes there are, and go on learning.
+func TestAnAgentWithoutABucketFollowsTheListOfNodes(t *testing.T) {
+	w := newWorld(t)
+	agent := w.readyAgent("")
+	assert.True(t, agent.UsingGCCCP())
+	require.Len(t, agent.MemdEps(), 3)
+	w.rebalance()
+	want := []string{w.nodes["n1"].Addr(), w.nodes["n2"].Addr(), w.nodes["n3"].Addr()}
+	require.Eventually(t, func() bool {
+		var got []string
+		for _, endpoint := range agent.MemdEps() {
+			got = append(got, strings.TrimPrefix(endpoint, "couchbase://"))
+		}
+		slices.Sort(got)
+		slices.Sort(want)
+		return slices.Equal(want, got)
+	}, patience, 10*time.Millisecond, "it never heard of who came and who went")
 }
