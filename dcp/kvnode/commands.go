@@ -26,8 +26,10 @@ func (c *conn) command(f mcbp.Frame) error {
 		p := mcbp.Response(f, mcbp.StatusSuccess)
 		p.Value = []byte("shearpin")
 		c.reply(p)
-	case mcbp.OpQuit:
-		c.answer(f, mcbp.StatusSuccess)
+	case mcbp.OpQuit, mcbp.OpQuitQ:
+		if !isQuiet(f.Opcode()) {
+			c.answer(f, mcbp.StatusSuccess)
+		}
 		return errQuit
 	default:
 		if !c.authenticated {
@@ -68,11 +70,10 @@ func (c *conn) nodeCommand(f mcbp.Frame) {
 
 // bucketCommand acts on requests to the selected bucket.
 func (c *conn) bucketCommand(b *bucket, f mcbp.Frame) {
+	if c.documentCommand(b, f) {
+		return
+	}
 	switch f.Opcode() {
-	case mcbp.OpGet:
-		c.get(b, f)
-	case mcbp.OpSet, mcbp.OpAdd, mcbp.OpReplace, mcbp.OpDelete:
-		c.store(b, f)
 	case mcbp.OpStat:
 		c.stat(b, f)
 	case mcbp.OpSetVBucket:
@@ -85,6 +86,12 @@ func (c *conn) bucketCommand(b *bucket, f mcbp.Frame) {
 		c.allVBSeqnos(b, f)
 	case mcbp.OpGetFailoverLog:
 		c.failoverLog(b, f)
+	case mcbp.OpObserveSeqno:
+		c.observeSeqno(b, f)
+	case mcbp.OpCollectionsManifest:
+		c.collectionsManifest(f)
+	case mcbp.OpGetCollectionID:
+		c.collectionID(f)
 	case mcbp.OpSeqnoPersistence:
 		c.seqnoPersistence(b, f)
 	case mcbp.OpEnableTraffic, mcbp.OpDisableTraffic:
@@ -95,6 +102,29 @@ func (c *conn) bucketCommand(b *bucket, f mcbp.Frame) {
 	default:
 		c.answer(f, mcbp.StatusUnknownCommand)
 	}
+}
+
+// documentCommand acts on requests about one document, and reports whether f is one.
+func (c *conn) documentCommand(b *bucket, f mcbp.Frame) bool {
+	switch aloud(f.Opcode()) {
+	case mcbp.OpGet, mcbp.OpGetK:
+		c.get(b, f)
+	case mcbp.OpSet, mcbp.OpAdd, mcbp.OpReplace, mcbp.OpDelete:
+		c.store(b, f)
+	case mcbp.OpAppend, mcbp.OpPrepend:
+		c.extend(b, f)
+	case mcbp.OpIncrement, mcbp.OpDecrement:
+		c.count(b, f)
+	case mcbp.OpTouch, mcbp.OpGetAndTouch:
+		c.touch(b, f)
+	case mcbp.OpGetReplica:
+		c.getReplica(b, f)
+	case mcbp.OpGetMeta:
+		c.getMeta(b, f)
+	default:
+		return false
+	}
+	return true
 }
 
 // errorMap answers GET_ERROR_MAP. There is none for version 0, which is what DCP consumers ask their producers for.

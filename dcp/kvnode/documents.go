@@ -75,6 +75,11 @@ func (c *conn) get(b *bucket, f mcbp.Frame) {
 		c.refuse(b, f, status)
 		return
 	}
+	c.replyDocument(f, it)
+}
+
+// replyDocument answers with a document, and with its key if that was asked for.
+func (c *conn) replyDocument(f mcbp.Frame, it *item) {
 	value, datatype := it.value, it.datatype
 	if datatype&mcbp.DatatypeSnappy != 0 && !c.features.has(mcbp.FeatureSnappy) {
 		inflated, err := snappyDecode(value, maxValue)
@@ -88,6 +93,9 @@ func (c *conn) get(b *bucket, f mcbp.Frame) {
 	binary.BigEndian.PutUint32(extras[:], it.flags)
 	p := mcbp.Response(f, mcbp.StatusSuccess)
 	p.Extras, p.Value, p.CAS, p.Datatype = extras[:], value, it.cas, datatype&c.features.datatypes()
+	if op := f.Opcode(); op == mcbp.OpGetK || op == mcbp.OpGetKQ {
+		p.Key = f.Key()
+	}
 	c.reply(p)
 }
 
@@ -108,9 +116,9 @@ func (v *vbucket) read(key string, now time.Time) (*item, mcbp.Status) {
 // storeExtras is the length of the extras of SET, ADD and REPLACE: flags and expiry.
 const storeExtras = 8
 
-// store acts on SET, ADD, REPLACE and DELETE.
+// store acts on SET, ADD, REPLACE and DELETE, and their quiet forms.
 func (c *conn) store(b *bucket, f mcbp.Frame) {
-	op, wantExtras := f.Opcode(), storeExtras
+	op, wantExtras := aloud(f.Opcode()), storeExtras
 	if op == mcbp.OpDelete {
 		wantExtras = 0
 	}
@@ -144,9 +152,18 @@ func (c *conn) store(b *bucket, f mcbp.Frame) {
 		c.refuse(b, f, status)
 		return
 	}
+	c.stored(f, it, uuid, nil)
+}
+
+// stored answers a change that has been made, with the mutation token if the client knows it, and a value. A quiet command is
+// not answered.
+func (c *conn) stored(f mcbp.Frame, it *item, uuid uint64, value []byte) {
+	if isQuiet(f.Opcode()) {
+		return
+	}
 	var token [16]byte
 	p := mcbp.Response(f, mcbp.StatusSuccess)
-	p.CAS = it.cas
+	p.CAS, p.Value = it.cas, value
 	if c.features.has(mcbp.FeatureMutationSeqno) {
 		binary.BigEndian.PutUint64(token[:], uuid)
 		binary.BigEndian.PutUint64(token[8:], it.seqno)
@@ -197,6 +214,9 @@ func (v *vbucket) write(op mcbp.Opcode, it *item, cas uint64, now time.Time) (uu
 // refuse answers a document command that failed. NOT_MY_VBUCKET carries the bucket's cluster configuration, so that the
 // client can find the vbucket, unless the client asked not to be told what it knows.
 func (c *conn) refuse(b *bucket, f mcbp.Frame, status mcbp.Status) {
+	if status == mcbp.StatusKeyNotFound && isQuietRead(f.Opcode()) {
+		return
+	}
 	p := mcbp.Response(f, status)
 	if status == mcbp.StatusNotMyVBucket {
 		c.attachConfig(p, b.config.Load())

@@ -5,17 +5,37 @@ import "fmt"
 // Opcode is byte 1 of a frame: the command.
 type Opcode byte
 
-// The commands that a cluster manager, a replication or a plain client uses (dcp-wire §6, §11).
+// The commands that a cluster manager, a replication or a plain client uses (dcp-wire §6, §11, kv-clients). Those whose names
+// end in Q are quiet: they are answered only if there is something to say.
 const (
 	OpGet                  Opcode = 0x00
 	OpSet                  Opcode = 0x01
 	OpAdd                  Opcode = 0x02
 	OpReplace              Opcode = 0x03
 	OpDelete               Opcode = 0x04
+	OpIncrement            Opcode = 0x05
+	OpDecrement            Opcode = 0x06
 	OpQuit                 Opcode = 0x07
+	OpGetQ                 Opcode = 0x09
 	OpNoop                 Opcode = 0x0a
 	OpVersion              Opcode = 0x0b
+	OpGetK                 Opcode = 0x0c
+	OpGetKQ                Opcode = 0x0d
+	OpAppend               Opcode = 0x0e
+	OpPrepend              Opcode = 0x0f
 	OpStat                 Opcode = 0x10
+	OpSetQ                 Opcode = 0x11
+	OpAddQ                 Opcode = 0x12
+	OpReplaceQ             Opcode = 0x13
+	OpDeleteQ              Opcode = 0x14
+	OpIncrementQ           Opcode = 0x15
+	OpDecrementQ           Opcode = 0x16
+	OpQuitQ                Opcode = 0x17
+	OpAppendQ              Opcode = 0x19
+	OpPrependQ             Opcode = 0x1a
+	OpTouch                Opcode = 0x1c
+	OpGetAndTouch          Opcode = 0x1d
+	OpGetAndTouchQ         Opcode = 0x1e
 	OpHello                Opcode = 0x1f
 	OpSASLListMechs        Opcode = 0x20
 	OpSASLAuth             Opcode = 0x21
@@ -50,11 +70,14 @@ const (
 	OpDCPCacheTransfer     Opcode = 0x66
 	OpDCPCacheTransferEnd  Opcode = 0x67
 	OpSetParam             Opcode = 0x82
+	OpGetReplica           Opcode = 0x83
 	OpCreateBucket         Opcode = 0x85
 	OpDeleteBucket         Opcode = 0x86
 	OpListBuckets          Opcode = 0x87
 	OpSelectBucket         Opcode = 0x89
+	OpObserveSeqno         Opcode = 0x91
 	OpGetFailoverLog       Opcode = 0x96
+	OpGetMeta              Opcode = 0xa0
 	OpEnableTraffic        Opcode = 0xad
 	OpDisableTraffic       Opcode = 0xae
 	OpCheckpointPersist    Opcode = 0xb1 // obsolete
@@ -62,6 +85,8 @@ const (
 	OpSetClusterConfig     Opcode = 0xb4
 	OpGetClusterConfig     Opcode = 0xb5
 	OpSeqnoPersistence     Opcode = 0xb7
+	OpCollectionsManifest  Opcode = 0xba
+	OpGetCollectionID      Opcode = 0xbb
 	OpPrepareSnapshot      Opcode = 0xe0
 	OpReleaseSnapshot      Opcode = 0xe1
 	OpDownloadSnapshot     Opcode = 0xe2
@@ -75,10 +100,29 @@ var opcodeNames = [256]string{
 	OpAdd:                  "ADD",
 	OpReplace:              "REPLACE",
 	OpDelete:               "DELETE",
+	OpIncrement:            "INCREMENT",
+	OpDecrement:            "DECREMENT",
 	OpQuit:                 "QUIT",
+	OpGetQ:                 "GETQ",
 	OpNoop:                 "NOOP",
 	OpVersion:              "VERSION",
+	OpGetK:                 "GETK",
+	OpGetKQ:                "GETKQ",
+	OpAppend:               "APPEND",
+	OpPrepend:              "PREPEND",
 	OpStat:                 "STAT",
+	OpSetQ:                 "SETQ",
+	OpAddQ:                 "ADDQ",
+	OpReplaceQ:             "REPLACEQ",
+	OpDeleteQ:              "DELETEQ",
+	OpIncrementQ:           "INCREMENTQ",
+	OpDecrementQ:           "DECREMENTQ",
+	OpQuitQ:                "QUITQ",
+	OpAppendQ:              "APPENDQ",
+	OpPrependQ:             "PREPENDQ",
+	OpTouch:                "TOUCH",
+	OpGetAndTouch:          "GAT",
+	OpGetAndTouchQ:         "GATQ",
 	OpHello:                "HELLO",
 	OpSASLListMechs:        "SASL_LIST_MECHS",
 	OpSASLAuth:             "SASL_AUTH",
@@ -113,11 +157,14 @@ var opcodeNames = [256]string{
 	OpDCPCacheTransfer:     "DCP_CACHE_TRANSFER",
 	OpDCPCacheTransferEnd:  "DCP_CACHE_TRANSFER_END",
 	OpSetParam:             "SET_PARAM",
+	OpGetReplica:           "GET_REPLICA",
 	OpCreateBucket:         "CREATE_BUCKET",
 	OpDeleteBucket:         "DELETE_BUCKET",
 	OpListBuckets:          "LIST_BUCKETS",
 	OpSelectBucket:         "SELECT_BUCKET",
+	OpObserveSeqno:         "OBSERVE_SEQNO",
 	OpGetFailoverLog:       "GET_FAILOVER_LOG",
+	OpGetMeta:              "GET_META",
 	OpEnableTraffic:        "ENABLE_TRAFFIC",
 	OpDisableTraffic:       "DISABLE_TRAFFIC",
 	OpCheckpointPersist:    "CHECKPOINT_PERSISTENCE",
@@ -125,6 +172,8 @@ var opcodeNames = [256]string{
 	OpSetClusterConfig:     "SET_CLUSTER_CONFIG",
 	OpGetClusterConfig:     "GET_CLUSTER_CONFIG",
 	OpSeqnoPersistence:     "SEQNO_PERSISTENCE",
+	OpCollectionsManifest:  "GET_COLLECTIONS_MANIFEST",
+	OpGetCollectionID:      "GET_COLLECTION_ID",
 	OpPrepareSnapshot:      "PREPARE_SNAPSHOT",
 	OpReleaseSnapshot:      "RELEASE_SNAPSHOT",
 	OpDownloadSnapshot:     "DOWNLOAD_SNAPSHOT",

@@ -14,6 +14,7 @@ const (
 	StatusTooBig            Status = 0x03
 	StatusInvalid           Status = 0x04
 	StatusNotStored         Status = 0x05
+	StatusNotANumber        Status = 0x06
 	StatusNotMyVBucket      Status = 0x07
 	StatusNoBucket          Status = 0x08
 	StatusStreamNotFound    Status = 0x0a
@@ -44,6 +45,7 @@ var statusNames = map[Status]string{
 	StatusTooBig:            "too big",
 	StatusInvalid:           "invalid arguments",
 	StatusNotStored:         "not stored",
+	StatusNotANumber:        "not a number",
 	StatusNotMyVBucket:      "not my vbucket",
 	StatusNoBucket:          "no bucket",
 	StatusStreamNotFound:    "stream not found",

@@ -1,0 +1,144 @@
+package kvnode
+
+import (
+	"encoding/binary"
+	"time"
+
+	"github.com/shearpin/shearpin/dcp/mcbp"
+)
+
+// getReplica answers GET_REPLICA: what GET is on an active copy, on a replica.
+func (c *conn) getReplica(b *bucket, f mcbp.Frame) {
+	if f.ExtrasLen() != 0 || len(f.Value()) != 0 {
+		c.answer(f, mcbp.StatusInvalid)
+		return
+	}
+	v, key, status := c.access(b, f)
+	var it *item
+	if status == mcbp.StatusSuccess {
+		it, status = v.readReplica(key, c.node.opts.Now())
+	}
+	if status != mcbp.StatusSuccess {
+		c.refuse(b, f, status)
+		return
+	}
+	c.replyDocument(f, it)
+}
+
+// readReplica returns the document of a key on a replica. One that has expired is hidden; its deletion is the active's to make.
+func (v *vbucket) readReplica(key string, now time.Time) (*item, mcbp.Status) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.deleted || v.state != mcbp.VBucketReplica {
+		return nil, mcbp.StatusNotMyVBucket
+	}
+	it := v.items[key]
+	if it == nil || it.deleted || it.expiredAt(now) {
+		return nil, mcbp.StatusKeyNotFound
+	}
+	return it, mcbp.StatusSuccess
+}
+
+// metaWithDatatype asks GET_META for the datatype as well.
+const metaWithDatatype = 2
+
+// getMeta answers GET_META: what is known of the newest version of a key, or of its deletion.
+func (c *conn) getMeta(b *bucket, f mcbp.Frame) {
+	x := f.Extras()
+	if len(x) > 1 || len(x) == 1 && (x[0] == 0 || x[0] > metaWithDatatype) || len(f.Value()) != 0 {
+		c.answer(f, mcbp.StatusInvalid)
+		return
+	}
+	v, key, status := c.access(b, f)
+	var it *item
+	if status == mcbp.StatusSuccess {
+		it, status = v.newest(key)
+	}
+	if status != mcbp.StatusSuccess {
+		c.refuse(b, f, status)
+		return
+	}
+	deleted, expiry := uint32(0), it.expiry
+	if it.deleted {
+		deleted, expiry = 1, it.deleteTime
+	}
+	p := mcbp.Response(f, mcbp.StatusSuccess)
+	p.CAS = it.cas
+	for _, word := range []uint32{deleted, it.flags, expiry} {
+		p.Extras = binary.BigEndian.AppendUint32(p.Extras, word)
+	}
+	p.Extras = binary.BigEndian.AppendUint64(p.Extras, it.rev)
+	if len(x) == 1 && x[0] == metaWithDatatype {
+		p.Extras = append(p.Extras, byte(it.datatype))
+	}
+	c.reply(p)
+}
+
+// newest returns the newest version of a key, which may be its deletion.
+func (v *vbucket) newest(key string) (*item, mcbp.Status) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if status := v.admits(); status != mcbp.StatusSuccess {
+		return nil, status
+	}
+	it := v.items[key]
+	if it == nil {
+		return nil, mcbp.StatusKeyNotFound
+	}
+	return it, mcbp.StatusSuccess
+}
+
+// The formats of the answer to OBSERVE_SEQNO: whether the client's UUID is still that of the newest history.
+const (
+	observedSame byte = iota
+	observedFailover
+)
+
+// observeSeqno answers OBSERVE_SEQNO, by which clients find out whether what they wrote has reached a copy, and its disk. The value
+// is the UUID that the client knows; if there has been a failover since, the answer tells where the history of that one ended.
+func (c *conn) observeSeqno(b *bucket, f mcbp.Frame) {
+	if f.ExtrasLen() != 0 || f.KeyLen() != 0 || len(f.Value()) != 8 {
+		c.answer(f, mcbp.StatusInvalid)
+		return
+	}
+	v := b.vb(f.VBucket())
+	if v == nil {
+		c.refuse(b, f, mcbp.StatusNotMyVBucket)
+		return
+	}
+	value, status := v.observe(binary.BigEndian.Uint64(f.Value()))
+	if status != mcbp.StatusSuccess {
+		c.refuse(b, f, status)
+		return
+	}
+	p := mcbp.Response(f, mcbp.StatusSuccess)
+	p.Value = value
+	c.reply(p)
+}
+
+func (v *vbucket) observe(uuid uint64) (value []byte, status mcbp.Status) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.deleted || v.state == mcbp.VBucketDead {
+		return nil, mcbp.StatusNotMyVBucket
+	}
+	for i, e := range v.log {
+		if e.UUID != uuid {
+			continue
+		}
+		format := observedSame
+		if i > 0 {
+			format = observedFailover
+		}
+		value = binary.BigEndian.AppendUint16([]byte{format}, v.id)
+		for _, word := range []uint64{v.log.uuid(), v.high, v.high} { // persisted, and in memory
+			value = binary.BigEndian.AppendUint64(value, word)
+		}
+		if i > 0 {
+			value = binary.BigEndian.AppendUint64(value, uuid)
+			value = binary.BigEndian.AppendUint64(value, v.log[i-1].Seqno)
+		}
+		return value, mcbp.StatusSuccess
+	}
+	return nil, mcbp.StatusKeyNotFound
+}
