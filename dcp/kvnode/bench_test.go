@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/shearpin/shearpin/dcp/kvnode"
 	"github.com/shearpin/shearpin/dcp/mcbp"
 )
 
@@ -60,11 +61,20 @@ func pipeline(b *testing.B, c *client, count, batch, vbuckets, worker int) {
 	}
 }
 
+// roomy gives a node's bucket a quota that no benchmark fills.
+func roomy(b *testing.B, n *kvnode.Node) {
+	c := login(b, n)
+	c.ok(&mcbp.Packet{Opcode: mcbp.OpDeleteBucket, Key: []byte(testBucket)})
+	c.ok(&mcbp.Packet{Opcode: mcbp.OpCreateBucket, Key: []byte(testBucket), Value: []byte("ep.so\x00max_size=1099511627776")})
+}
+
 // BenchmarkReplication streams documents that are there already from one node to another, through a relay that looks at
 // every frame. One operation is one document of 256 bytes.
 func BenchmarkReplication(b *testing.B) {
 	const vbuckets = 16
 	n0, n1 := startNode(b, "n0"), startNode(b, "n1")
+	roomy(b, n0)
+	roomy(b, n1)
 	a0, a1 := login(b, n0), login(b, n1)
 	for vb := range uint16(vbuckets) {
 		a0.setVBucket(vb, mcbp.VBucketActive)

@@ -81,6 +81,9 @@ func (c *consumer) addStream(f mcbp.Frame) error {
 		s.release()
 		return err
 	}
+	if old := c.streams[vb]; old != nil {
+		delete(c.requests, old.opaque)
+	}
 	s.opaque = c.nextOpaque()
 	s.number = c.counter
 	c.streams[vb] = s
@@ -111,8 +114,8 @@ func (c *consumer) request(s *passiveStream) {
 }
 
 // requestAnswered takes the producer's answer to a STREAM_REQ. A stream that was closed or cut off in the meantime is
-// dropped without an answer to its ADD_STREAM, as real engines do. One whose place another stream has taken by then costs
-// the connection: a manager that adds again must have seen the old answer pass.
+// dropped without an answer to its ADD_STREAM, as real engines do. Nobody waits for the answer of one whose place another
+// stream has taken by then: a manager that adds again must have seen the old answer pass.
 func (c *consumer) requestAnswered(f mcbp.Frame) error {
 	s := c.requests[f.Opaque()]
 	if s == nil {
@@ -127,9 +130,6 @@ func (c *consumer) requestAnswered(f mcbp.Frame) error {
 	}
 	delete(c.requests, s.opaque)
 	if s.closed {
-		if c.streams[s.vb.id] != s {
-			return errStrayAnswer
-		}
 		return nil
 	}
 	switch status := c.accepted(s, answer); status {

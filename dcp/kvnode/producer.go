@@ -105,6 +105,10 @@ func (p *producer) streamRequest(f mcbp.Frame) error {
 		p.respond(vb, f, mcbp.StatusKeyExists)
 		return nil
 	}
+	if p.ready.len() > 2*len(p.b.vbs) { // streams whose ends the consumer does not take
+		p.respond(vb, f, mcbp.StatusTemporaryFailure)
+		return nil
+	}
 	s, answer := p.openStream(request)
 	act := p.send(vb, answer.Append(nil))
 	if s == nil {

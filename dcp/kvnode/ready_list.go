@@ -16,6 +16,12 @@ func (r *readyList) push(s *activeStream) {
 	r.list = append(r.list, s)
 }
 
+func (r *readyList) len() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.list) - r.head
+}
+
 // pop returns nil if nothing is ready.
 func (r *readyList) pop() *activeStream {
 	r.mu.Lock()

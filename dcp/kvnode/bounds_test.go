@@ -1,0 +1,101 @@
+package kvnode
+
+import (
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shearpin/shearpin/dcp/mcbp"
+)
+
+// endOf opens one end of a replication in a node with a bucket of 4 vbuckets, and gives the socket and the node's view of it.
+func endOf(t *testing.T, flags uint32, state mcbp.VBucketState) (net.Conn, dcpEnd) {
+	t.Helper()
+	n, err := Start(Options{Name: "n0"})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, n.Close()) })
+	require.NoError(t, n.CreateBucket("b", 4))
+	require.Equal(t, mcbp.StatusSuccess, n.bucket("b").setVBucket(1, state, nil))
+	socket, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", n.Addr())
+	require.NoError(t, err)
+	t.Cleanup(func() { socket.Close() })
+	require.NoError(t, socket.SetDeadline(time.Now().Add(20*time.Second)))
+	_, err = socket.Write(mcbp.Open{Name: "x", Flags: flags}.Append((&mcbp.Packet{Opcode: mcbp.OpSelectBucket, Key: []byte("b")}).Frame()))
+	require.NoError(t, err)
+	_, err = io.ReadFull(socket, make([]byte, 2*mcbp.HeaderLen))
+	require.NoError(t, err)
+	return socket, n.dcpConns()[0].end()
+}
+
+// sendAll writes the frames and reads until the last one, a NOOP under its own opaque, is answered. It counts the answers of
+// an opcode by status.
+func sendAll(t *testing.T, socket net.Conn, out []byte, op mcbp.Opcode) map[mcbp.Status]int {
+	t.Helper()
+	last := mcbp.Opaque{0xab, 1, 2, 3}
+	out = (&mcbp.Packet{Opcode: mcbp.OpDCPNoop, Opaque: last}).Append(out)
+	written := make(chan error, 1)
+	go func() { _, err := socket.Write(out); written <- err }()
+	answers := map[mcbp.Status]int{}
+	for r := newFrameReader(socket); ; {
+		f, ok, err := r.next(maxBody)
+		require.NoError(t, err)
+		switch {
+		case !ok:
+			require.NoError(t, r.fill())
+		case f.IsResponse() && f.Opaque() == last:
+			require.NoError(t, <-written)
+			return answers
+		case f.IsResponse() && f.Opcode() == op:
+			answers[f.Status()]++
+		}
+	}
+}
+
+// A peer that opens and closes streams and never takes what they say does not fill the node with their ends.
+func TestStreamsThatCannotEndAreBounded(t *testing.T) {
+	socket, end := endOf(t, mcbp.OpenFlagProducer, mcbp.VBucketActive)
+	out := mcbp.Control{Key: "connection_buffer_size", Value: "1"}.Append(nil)
+	out = mcbp.Control{Key: "send_stream_end_on_client_close_stream", Value: "true"}.Append(out)
+	const rounds = 1000
+	for range rounds {
+		out = mcbp.StreamRequest{VBucket: 1, End: mcbp.EndSeqnoForever}.Append(out)
+		out = mcbp.CloseStream{VBucket: 1}.Append(out)
+	}
+	answers := sendAll(t, socket, out, mcbp.OpDCPStreamReq)
+	assert.Equal(t, rounds, answers[mcbp.StatusSuccess]+answers[mcbp.StatusTemporaryFailure])
+	assert.Positive(t, answers[mcbp.StatusTemporaryFailure])
+	assert.LessOrEqual(t, end.(*producer).ready.len(), 20)
+}
+
+// A manager that adds and closes streams of a producer that answers nothing does not fill the node with their requests.
+func TestRequestsThatNobodyAnswersAreBounded(t *testing.T) {
+	socket, end := endOf(t, 0, mcbp.VBucketReplica)
+	c := end.(*consumer)
+	c.mu.Lock()
+	c.negotiation = negotiation{started: true, finishedOnce: true}
+	c.mu.Unlock()
+	r := newFrameReader(socket)
+	for range 200 {
+		for _, out := range [][]byte{mcbp.AddStream{VBucket: 1}.Append(nil), mcbp.CloseStream{VBucket: 1}.Append(nil)} {
+			_, err := socket.Write(out)
+			require.NoError(t, err)
+			f, ok, err := r.next(maxBody)
+			for ; !ok; f, ok, err = r.next(maxBody) {
+				require.NoError(t, err)
+				require.NoError(t, r.fill())
+			}
+			if f.IsResponse() {
+				require.Equal(t, mcbp.StatusSuccess, f.Status())
+			} else {
+				require.Equal(t, mcbp.OpDCPStreamReq, f.Opcode())
+			}
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	assert.LessOrEqual(t, len(c.requests), 4)
+}
