@@ -28,6 +28,9 @@ type bucket struct {
 	traffic atomic.Bool
 	config  atomic.Pointer[clusterConfig]
 	vbs     []atomic.Pointer[vbucket]
+	// flusher brings what changes to disk; nil without one. warmup is what a restart has to do first, nil in a new bucket.
+	flusher *flusher
+	warmup  *warmup
 
 	// admin serialises the commands that create, change and delete vbuckets.
 	admin sync.Mutex
@@ -77,6 +80,9 @@ func (b *bucket) setVBucket(id uint16, state mcbp.VBucketState, topology []byte)
 		v = newVBucket(b, id, state)
 		v.topology = topology
 		b.vbs[id].Store(v)
+		v.mu.Lock()
+		v.changed()
+		v.mu.Unlock()
 	} else {
 		v.mu.Lock()
 		from = v.state
@@ -196,8 +202,9 @@ func (b *bucket) consumersChanged() {
 	}
 }
 
-// shut ends the bucket: its connections close without a word, and its documents go.
-func (b *bucket) shut() {
+// shut ends the bucket: its connections close without a word, and its documents go, from the disk too. The error is that
+// of the disk.
+func (b *bucket) shut() error {
 	b.mu.Lock()
 	b.closed = true
 	b.mu.Unlock()
@@ -205,6 +212,7 @@ func (b *bucket) shut() {
 		c.end().shut()
 		c.close()
 	}
+	err := b.removeFile()
 	b.admin.Lock()
 	defer b.admin.Unlock()
 	for i := range b.vbs {
@@ -214,4 +222,5 @@ func (b *bucket) shut() {
 			v.mu.Unlock()
 		}
 	}
+	return err
 }

@@ -70,6 +70,10 @@ func (c *conn) nodeCommand(f mcbp.Frame) {
 
 // bucketCommand acts on requests to the selected bucket.
 func (c *conn) bucketCommand(b *bucket, f mcbp.Frame) {
+	if b.warming() && !(f.Opcode() == mcbp.OpStat && string(f.Key()) == warmupGroup) {
+		c.answer(f, mcbp.StatusTemporaryFailure)
+		return
+	}
 	if c.documentCommand(b, f) {
 		return
 	}
@@ -158,7 +162,7 @@ func (c *conn) selectBucket(f mcbp.Frame) {
 }
 
 // createBucket answers CREATE_BUCKET: the key is the name, the value a module name, NUL, and "key=value" pairs between
-// semicolons. Keys that mean nothing to a node without a disk are accepted.
+// semicolons. Keys that mean nothing to this node are accepted; where its files lie is not for a client to say.
 func (c *conn) createBucket(f mcbp.Frame) {
 	module, config, ok := strings.Cut(string(f.Value()), "\x00")
 	if !ok || module != "ep.so" {
@@ -175,5 +179,9 @@ func (c *conn) createBucket(f mcbp.Frame) {
 		c.answer(f, mcbp.StatusInvalid)
 		return
 	}
-	c.answer(f, c.node.addBucket(b))
+	status, err := c.node.addBucket(b)
+	if err != nil {
+		c.node.log.Error("bucket_not_created", "bucket", b.name, "err", err)
+	}
+	c.answer(f, status)
 }

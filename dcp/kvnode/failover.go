@@ -21,12 +21,15 @@ func newFailoverLog() failoverLog { return failoverLog{{UUID: newUUID()}} }
 func (l failoverLog) uuid() uint64 { return l[0].UUID }
 
 // branch begins a new history after seqno. Entries past seqno belong to a branch that was left, and go.
-func (l failoverLog) branch(seqno uint64) failoverLog {
+func (l failoverLog) branch(seqno uint64) failoverLog { return l.branchAs(seqno, newUUID()) }
+
+// branchAs is branch with a UUID that the caller has drawn.
+func (l failoverLog) branchAs(seqno, uuid uint64) failoverLog {
 	kept := l.prune(seqno)
 	if len(kept) == maxFailoverEntries {
 		kept = kept[:maxFailoverEntries-1]
 	}
-	return slices.Insert(kept, 0, mcbp.FailoverEntry{UUID: newUUID(), Seqno: seqno})
+	return slices.Insert(kept, 0, mcbp.FailoverEntry{UUID: uuid, Seqno: seqno})
 }
 
 // prune forgets what began after seqno. The result may be empty.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -23,37 +24,68 @@ type Node struct {
 	config atomic.Pointer[clusterConfig]
 	// scram is the account in the terms of each SCRAM mechanism.
 	scram map[string]*scramAccount
-	done  chan struct{}
-	wg    sync.WaitGroup
+	// disk is nil without a directory; pace is how slow it is.
+	disk *disk
+	pace *pace
+	// gone is closed by Close, and accepting ends then; done and wg are of what ends whenever the node goes down.
+	gone      chan struct{}
+	accepting sync.WaitGroup
+	done      chan struct{}
+	wg        sync.WaitGroup
 
-	mu      sync.Mutex
-	closed  bool
-	buckets map[string]*bucket
-	conns   map[*conn]struct{}
+	// life is held by who takes the node down or up; admin by who creates or deletes a bucket.
+	life, admin sync.Mutex
+
+	mu           sync.Mutex
+	closed, down bool
+	buckets      map[string]*bucket
+	conns        map[*conn]struct{}
 }
 
-// Start listens and serves until Close. The error is that of the options or of the listener.
+// Start listens and serves until Close. If the options name a directory, the buckets in it are there again; they may warm
+// up for a while yet, see [Node.Warm]. The error is that of the options, of the listener or of the disk:
+// [ErrDirectoryInUse] for example, or a [CorruptError].
 func Start(opts Options) (*Node, error) {
 	if err := opts.validate(); err != nil {
 		return nil, err
 	}
-	listener, err := net.Listen("tcp", opts.Addr)
-	if err != nil {
+	n := &Node{
+		opts:    opts,
+		log:     opts.Log.With("part", "node", "node", opts.Name),
+		scram:   newScramAccounts(opts),
+		pace:    newPace(opts.DiskRate),
+		gone:    make(chan struct{}),
+		down:    true,
+		buckets: map[string]*bucket{},
+		conns:   map[*conn]struct{}{},
+	}
+	if err := n.start(); err != nil {
 		return nil, fmt.Errorf("kvnode: node %q: %w", opts.Name, err)
 	}
-	n := &Node{
-		opts:     opts,
-		log:      opts.Log.With("part", "node", "node", opts.Name),
-		listener: listener,
-		scram:    newScramAccounts(opts),
-		done:     make(chan struct{}),
-		buckets:  map[string]*bucket{},
-		conns:    map[*conn]struct{}{},
-	}
-	n.wg.Go(n.accept)
-	n.wg.Go(n.housekeep)
 	n.log.Info("node_started", "addr", n.Addr())
 	return n, nil
+}
+
+// start takes the directory and the port, and brings the node up.
+func (n *Node) start() (err error) {
+	if n.opts.Dir != "" {
+		if n.disk, err = openDisk(n.opts.Dir, n.opts.DiskNoSync); err != nil {
+			return err
+		}
+		defer func() {
+			if err != nil {
+				err = errors.Join(err, n.disk.close())
+			}
+		}()
+	}
+	if n.listener, err = net.Listen("tcp", n.opts.Addr); err != nil {
+		return err
+	}
+	if err = n.bringUp(); err != nil {
+		return errors.Join(err, n.listener.Close())
+	}
+	n.accepting.Go(n.accept)
+	return nil
 }
 
 // Addr is the address that the node listens on.
@@ -65,52 +97,74 @@ func (n *Node) Name() string { return n.opts.Name }
 // Format names the node and its address, for every verb: package fmt would otherwise look into the fields.
 func (n *Node) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "node %s (%s)", n.Name(), n.Addr()) }
 
-// Close stops listening, closes every connection and returns when all of the node's goroutines have ended. The documents
-// are gone. A second Close does nothing.
+// Close stops the node for good: it is [Node.Stop], then it stops listening and gives its directory free. It returns when
+// all of the node's goroutines have ended. A second Close does nothing.
 func (n *Node) Close() error {
-	n.mu.Lock()
-	if n.closed {
-		n.mu.Unlock()
+	n.life.Lock()
+	defer n.life.Unlock()
+	if n.isClosed() {
 		return nil
 	}
+	err := n.takeDown(true)
+	n.mu.Lock()
 	n.closed = true
-	conns := make([]*conn, 0, len(n.conns))
-	for c := range n.conns {
-		conns = append(conns, c)
-	}
 	n.mu.Unlock()
-
-	close(n.done)
-	err := n.listener.Close()
-	for _, c := range conns {
-		c.close()
+	close(n.gone)
+	err = errors.Join(err, n.listener.Close())
+	n.accepting.Wait()
+	if n.disk != nil {
+		err = errors.Join(err, n.disk.close())
 	}
-	n.wg.Wait()
-	n.log.Info("node_stopped")
 	return err
 }
 
-// CreateBucket creates a bucket with the default quota, ready for traffic. CREATE_BUCKET does the same over the wire.
+// CreateBucket creates a bucket with the default quota, ready for traffic. CREATE_BUCKET does the same over the wire. The
+// error says that there is one of the name already, that the node is down, or what is wrong with the disk.
 func (n *Node) CreateBucket(name string, vbuckets int) error {
 	b, err := newBucket(n, name, vbuckets, 0, true)
 	if err != nil {
 		return err
 	}
-	if status := n.addBucket(b); status != mcbp.StatusSuccess {
+	n.life.Lock()
+	defer n.life.Unlock()
+	if status, err := n.addBucket(b); err != nil {
+		return fmt.Errorf("kvnode: bucket %q: %w", name, err)
+	} else if status != mcbp.StatusSuccess {
 		return fmt.Errorf("kvnode: bucket %q: %w", name, status)
 	}
 	return nil
 }
 
-func (n *Node) addBucket(b *bucket) mcbp.Status {
+// addBucket enters a new bucket. An error goes with a status that says less.
+func (n *Node) addBucket(b *bucket) (mcbp.Status, error) {
+	n.admin.Lock()
+	defer n.admin.Unlock()
+	if n.bucket(b.name) != nil {
+		return mcbp.StatusKeyExists, nil
+	}
+	if n.isDown() {
+		return mcbp.StatusTemporaryFailure, errDown
+	}
+	if err := b.createFile(); err != nil {
+		return mcbp.StatusInternalError, err
+	}
+	n.mu.Lock()
+	down := n.down
+	if !down {
+		n.buckets[b.name] = b
+	}
+	n.mu.Unlock()
+	if down {
+		return mcbp.StatusTemporaryFailure, errors.Join(errDown, b.removeFile())
+	}
+	n.log.Info("bucket_created", "bucket", b.name, "vbuckets", len(b.vbs))
+	return mcbp.StatusSuccess, nil
+}
+
+func (n *Node) allBuckets() []*bucket {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.buckets[b.name] != nil {
-		return mcbp.StatusKeyExists
-	}
-	n.buckets[b.name] = b
-	n.log.Info("bucket_created", "bucket", b.name, "vbuckets", len(b.vbs))
-	return mcbp.StatusSuccess
+	return slices.Collect(maps.Values(n.buckets))
 }
 
 func (n *Node) bucket(name string) *bucket {
@@ -132,6 +186,8 @@ func (n *Node) bucketNames() string {
 
 // deleteBucket removes a bucket and closes every connection that has selected it, except the one that asked.
 func (n *Node) deleteBucket(name string, asking *conn) mcbp.Status {
+	n.admin.Lock()
+	defer n.admin.Unlock()
 	n.mu.Lock()
 	b := n.buckets[name]
 	delete(n.buckets, name)
@@ -145,9 +201,13 @@ func (n *Node) deleteBucket(name string, asking *conn) mcbp.Status {
 	if b == nil {
 		return mcbp.StatusKeyNotFound
 	}
-	b.shut()
+	err := b.shut()
 	for _, c := range selected {
 		c.close()
+	}
+	if err != nil {
+		n.log.Error("bucket_not_removed", "bucket", name, "err", err)
+		return mcbp.StatusInternalError
 	}
 	n.log.Info("bucket_deleted", "bucket", name)
 	return mcbp.StatusSuccess
@@ -162,7 +222,7 @@ func (n *Node) accept() {
 		if err != nil {
 			n.log.Warn("accept_failed", "err", err)
 			select {
-			case <-n.done:
+			case <-n.gone:
 				return
 			case <-time.After(acceptRetry):
 			}
@@ -170,15 +230,23 @@ func (n *Node) accept() {
 		}
 		c := newConn(n, socket)
 		n.mu.Lock()
-		if n.closed {
+		if n.down {
 			n.mu.Unlock()
-			socket.Close()
-			return
+			reset(socket)
+			continue
 		}
 		n.conns[c] = struct{}{}
 		n.wg.Go(c.serve)
 		n.mu.Unlock()
 	}
+}
+
+// reset closes a connection as a port does that nobody listens on.
+func reset(socket net.Conn) {
+	if tcp, ok := socket.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // it is closed all the same
+	}
+	socket.Close()
 }
 
 // acceptRetry is the pause after a failed accept, such as for want of file descriptors.
@@ -194,13 +262,13 @@ func (n *Node) forget(c *conn) {
 const tick = 50 * time.Millisecond
 
 // housekeep drives everything on DCP connections that happens because time passes.
-func (n *Node) housekeep() {
+func (n *Node) housekeep(done <-chan struct{}) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	paged := n.opts.Now()
 	for {
 		select {
-		case <-n.done:
+		case <-done:
 			return
 		case now := <-ticker.C:
 			for _, c := range n.dcpConns() {

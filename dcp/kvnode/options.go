@@ -33,6 +33,18 @@ type Options struct {
 	// Hooks, if set, is asked about the control frames of replications. It is meant for tests that need a faulty node.
 	Hooks Interceptor
 
+	// Dir is the directory that the node keeps its buckets in, made if need be; no other node may have it at the same time.
+	// Without one, nothing outlives [Node.Stop] and [Node.Kill], and a seqno counts as persisted as soon as it exists.
+	Dir string
+
+	// DiskRate makes the disk slow: so many bytes a second go to it or, in a restart, come from it. 0 is as fast as it can,
+	// [DiskStalled] not at all. [Node.SetDiskRate] changes it.
+	DiskRate int64
+
+	// DiskNoSync leaves out the fsync: what counts as persisted then survives the end of the process, but not that of the
+	// machine. It is meant for tests.
+	DiskNoSync bool
+
 	// PersistenceTimeout bounds the wait of a SEQNO_PERSISTENCE, which is then answered with a temporary failure. The
 	// default is 30 s, as in real engines.
 	PersistenceTimeout time.Duration
@@ -101,6 +113,9 @@ func (o *Options) validate() error {
 		if !slices.Contains(saslMechanisms(), m) {
 			return fmt.Errorf("kvnode: Options.Mechanisms: there is no %q", m)
 		}
+	}
+	if o.DiskRate < DiskStalled {
+		return fmt.Errorf("kvnode: %d is not a rate", o.DiskRate)
 	}
 	if o.Addr == "" {
 		o.Addr = "127.0.0.1:0"

@@ -161,6 +161,7 @@ func (c *consumer) accepted(s *passiveStream, answer mcbp.StreamRequestAnswer) m
 	case mcbp.StatusSuccess:
 		if len(answer.Log) > 0 {
 			v.log = slices.Clone(answer.Log[:min(len(answer.Log), maxFailoverEntries)])
+			v.changed()
 		}
 	case mcbp.StatusRollback:
 		if answer.Rollback >= s.start && answer.Rollback > 0 || s.start == 0 {

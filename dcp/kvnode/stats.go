@@ -43,6 +43,8 @@ func groupNamed(name string) statGroup {
 		return statTakeover
 	case "dcp":
 		return statDCP
+	case warmupGroup:
+		return statWarmup
 	}
 	return nil
 }
@@ -111,6 +113,7 @@ type vbucketStats struct {
 	state     mcbp.VBucketState
 	topology  string
 	high      uint64
+	persisted uint64
 	uuid      uint64
 	documents int
 }
@@ -118,7 +121,7 @@ type vbucketStats struct {
 func (v *vbucket) stats() vbucketStats {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	st := vbucketStats{state: v.state, topology: "null", high: v.high, uuid: v.log.uuid(), documents: v.documents}
+	st := vbucketStats{state: v.state, topology: "null", high: v.high, persisted: v.persisted(), uuid: v.log.uuid(), documents: v.documents}
 	if v.topology != nil {
 		st.topology = string(v.topology)
 	}
@@ -138,7 +141,7 @@ func statDetails(v *vbucket, s stats, prefix string) {
 	st := v.stats()
 	s.add(prefix, st.state.String())
 	s.addUint(prefix+":high_seqno", st.high)
-	s.addUint(prefix+":persistence_seqno", st.high)
+	s.addUint(prefix+":persistence_seqno", st.persisted)
 	s.addUint(prefix+":uuid", st.uuid)
 	s.addUint(prefix+":num_items", uint64(st.documents))
 	s.add(prefix+":topology", st.topology)
@@ -151,7 +154,7 @@ func statDetails(v *vbucket, s stats, prefix string) {
 func statSeqno(v *vbucket, s stats, prefix string) {
 	st := v.stats()
 	s.addUint(prefix+":high_seqno", st.high)
-	s.addUint(prefix+":last_persisted_seqno", st.high)
+	s.addUint(prefix+":last_persisted_seqno", st.persisted)
 	s.addUint(prefix+":uuid", st.uuid)
 	s.addUint(prefix+":high_prepared_seqno", 0)
 	s.addUint(prefix+":high_completed_seqno", 0)

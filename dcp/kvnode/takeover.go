@@ -96,6 +96,7 @@ func (s *activeStream) stateAnswered(status mcbp.Status) {
 		return // a SET_VBUCKET came in between
 	}
 	v.state, v.topology, v.backup = mcbp.VBucketDead, nil, false
+	v.changed()
 	s.p.c.node.log.Debug("vbucket_handed_over", "bucket", v.bucket.name, "vb", v.id, "conn", s.p.name.Name)
 	t.phase.Store(int32(takeoverTail))
 	s.notify()

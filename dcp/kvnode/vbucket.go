@@ -34,10 +34,15 @@ type vbucket struct {
 	nextExpiry uint32
 	// backup refuses writes for the end of a takeover that could not catch up with them.
 	backup bool
+	// disk is what the disk has of this copy; unflushed says that the flusher knows of a change.
+	disk      persistence
+	unflushed bool
 }
 
 func newVBucket(b *bucket, id uint16, state mcbp.VBucketState) *vbucket {
-	return &vbucket{id: id, bucket: b, state: state, log: newFailoverLog(), items: map[string]*item{}}
+	return &vbucket{
+		id: id, bucket: b, state: state, log: newFailoverLog(), items: map[string]*item{}, disk: neverPersisted(),
+	}
 }
 
 // put makes it the newest version of its key. The caller holds mu and has set the item's seqno.
@@ -69,6 +74,7 @@ func (v *vbucket) drop(it *item) {
 // advance makes seqno the high seqno and tells whoever waits for it. The caller holds mu.
 func (v *vbucket) advance(seqno uint64) {
 	v.high = seqno
+	v.changed()
 	for _, s := range v.streams {
 		s.notify()
 	}
@@ -100,6 +106,7 @@ func (v *vbucket) snapshot() (start, end uint64) {
 func (v *vbucket) setState(state mcbp.VBucketState, topology []byte, transfer bool) {
 	from := v.state
 	v.state, v.topology, v.backup = state, topology, false
+	v.changed()
 	if state == from {
 		return
 	}
@@ -169,14 +176,18 @@ func (v *vbucket) rollback(seqno uint64) uint64 {
 			break
 		}
 	}
+	var lost []*item
 	for it := v.history.newest; it != nil && it.seqno > seqno; it = v.history.newest {
 		delete(v.items, it.key)
 		v.drop(it)
+		lost = append(lost, it)
 	}
 	v.high = min(v.high, seqno)
 	v.snapStart, v.snapEnd = v.high, v.high
 	if v.log = v.log.prune(v.high); len(v.log) == 0 {
 		v.log = newFailoverLog()
 	}
+	v.disk.rolledBack(v.high, lost)
+	v.changed()
 	return v.high
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"slices"
-	"time"
 
 	"github.com/shearpin/shearpin/dcp/mcbp"
 )
@@ -65,13 +64,21 @@ func (c *conn) getVBucket(b *bucket, f mcbp.Frame) {
 	c.reply(p)
 }
 
-// delVBucket answers DEL_VBUCKET. The copy is gone when the answer is sent, with and without "async=0".
+// delVBucket answers DEL_VBUCKET. The copy is gone when the answer is sent; with "async=0" it is gone from the disk too, or
+// the answer is a temporary failure, because the disk takes too long.
 func (c *conn) delVBucket(b *bucket, f mcbp.Frame) {
 	if value := string(f.Value()); f.ExtrasLen() != 0 || f.KeyLen() != 0 || value != "" && value != "async=0" {
 		c.answer(f, mcbp.StatusInvalid)
 		return
 	}
-	c.answer(f, b.deleteVBucket(f.VBucket()))
+	status := b.deleteVBucket(f.VBucket())
+	if status == mcbp.StatusSuccess && len(f.Value()) > 0 && b.flusher != nil && c.end() == nil {
+		var alive bool
+		if status, alive = c.awaitDisk(b.flusher.barrier()); !alive {
+			return
+		}
+	}
+	c.answer(f, status)
 }
 
 // allVBSeqnos answers GET_ALL_VB_SEQNOS: vbucket and high seqno of every copy that is not dead, or only of those in the
@@ -137,7 +144,7 @@ type persistenceWaiter struct {
 // releaseWaiters lets go of those whose seqno has come, and of all if the copy is gone. The caller holds mu.
 func (v *vbucket) releaseWaiters() {
 	v.waiters = slices.DeleteFunc(v.waiters, func(w *persistenceWaiter) bool {
-		ready := v.deleted || v.high >= w.seqno
+		ready := v.deleted || v.persisted() >= w.seqno
 		if ready {
 			close(w.done)
 		}
@@ -149,7 +156,7 @@ func (v *vbucket) releaseWaiters() {
 func (v *vbucket) await(seqno uint64) *persistenceWaiter {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.deleted || v.high >= seqno {
+	if v.deleted || v.persisted() >= seqno {
 		return nil
 	}
 	w := &persistenceWaiter{seqno: seqno, done: make(chan struct{})}
@@ -163,7 +170,7 @@ func (v *vbucket) stopWaiting(gone *persistenceWaiter) {
 	v.waiters = slices.DeleteFunc(v.waiters, func(w *persistenceWaiter) bool { return w == gone })
 }
 
-// seqnoPersistence answers SEQNO_PERSISTENCE when the copy has the seqno, with a temporary failure if that takes too
+// seqnoPersistence answers SEQNO_PERSISTENCE when the disk has the seqno, with a temporary failure if that takes too
 // long. Answers keep the order of requests, so whatever the client sent behind it waits as well; a DCP connection, whose
 // frames must flow, may therefore not ask.
 func (c *conn) seqnoPersistence(b *bucket, f mcbp.Frame) {
@@ -182,16 +189,10 @@ func (c *conn) seqnoPersistence(b *bucket, f mcbp.Frame) {
 	}
 	status := mcbp.StatusSuccess
 	if w := v.await(binary.BigEndian.Uint64(f.Extras())); w != nil {
-		c.flush()
-		timeout := time.NewTimer(c.node.opts.PersistenceTimeout)
-		defer timeout.Stop()
-		select {
-		case <-w.done:
-		case <-timeout.C:
-			status = mcbp.StatusTemporaryFailure
-			v.stopWaiting(w)
-		case <-c.done:
-			v.stopWaiting(w)
+		var alive bool
+		status, alive = c.awaitDisk(w.done)
+		v.stopWaiting(w)
+		if !alive {
 			return
 		}
 	}
