@@ -1,0 +1,367 @@
+package kvnode_test
+
+import (
+	"encoding/binary"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/shearpin/shearpin/dcp/kvnode"
+	"github.com/shearpin/shearpin/dcp/mcbp"
+)
+
+var (
+	crashes   = flag.Int("crashes", 15, "how often TestCrashes takes nodes down")
+	crashSeed = flag.Uint64("crashseed", 0, "the seed of TestCrashes; 0 draws one")
+)
+
+// version is one version of a document, as its writer or a stream knows it.
+type version struct {
+	seqno, cas uint64
+	value      string
+	deleted    bool
+}
+
+// copyOf is all that a node has of a vbucket: its newest versions, its failover log and its high seqno.
+type copyOf struct {
+	docs map[string]version
+	log  []mcbp.FailoverEntry
+	high uint64
+}
+
+// dump streams a vbucket from a node, up to where it is.
+func dump(t testing.TB, n *kvnode.Node, vb uint16) copyOf {
+	t.Helper()
+	c := openDCP(t, n, kvnode.RoleProducer, "dump", "")
+	defer c.socket.Close()
+	r := mcbp.StreamRequest{
+		VBucket: vb, Opaque: mcbp.Opaque{1}, Flags: mcbp.StreamFlagToLatest, End: mcbp.EndSeqnoForever,
+	}
+	c.write(r.Append(nil))
+	answer, err := mcbp.ParseStreamRequestAnswer(c.read())
+	require.NoError(t, err)
+	require.Equal(t, mcbp.StatusSuccess, answer.Status)
+	all := copyOf{docs: map[string]version{}, log: answer.Log}
+	for {
+		switch f := c.read(); f.Opcode() {
+		case mcbp.OpDCPSnapshotMarker:
+		case mcbp.OpDCPMutation:
+			m, err := mcbp.ParseMutation(f)
+			require.NoError(t, err)
+			all.docs[string(m.Key[1:])] = version{m.BySeqno, m.CAS, string(m.Value), false}
+		case mcbp.OpDCPDeletion:
+			m, err := mcbp.ParseDeletion(f)
+			require.NoError(t, err)
+			all.docs[string(m.Key[1:])] = version{m.BySeqno, m.CAS, string(m.Value), true}
+		case mcbp.OpDCPStreamEnd:
+			admin := login(t, n)
+			defer admin.socket.Close()
+			all.high = statUint(t, admin, "vbucket-seqno", vb, "high_seqno")
+			return all
+		default:
+			require.Fail(t, "another frame", "%v", f)
+		}
+	}
+}
+
+// upper is how far a copy has the history of a UUID; ok is false if it has none of it.
+func (c copyOf) upper(uuid uint64) (seqno uint64, ok bool) {
+	for i, e := range c.log {
+		if e.UUID != uuid {
+			continue
+		}
+		if i == 0 {
+			return c.high, true
+		}
+		return min(c.high, c.log[i-1].Seqno), true
+	}
+	return 0, false
+}
+
+// common is the seqno up to which two copies claim the same history.
+func common(a, b copyOf) uint64 {
+	for _, e := range a.log {
+		mine, _ := a.upper(e.UUID)
+		if theirs, ok := b.upper(e.UUID); ok {
+			return min(mine, theirs)
+		}
+	}
+	return 0
+}
+
+// agrees requires that two copies have the same documents as far as they claim the same history. What one has replaced by
+// something newer than that it need not have.
+func agrees(t testing.TB, what string, a, b copyOf) {
+	t.Helper()
+	upTo := common(a, b)
+	for _, pair := range [][2]copyOf{{a, b}, {b, a}} {
+		for key, mine := range pair[0].docs {
+			if mine.seqno > upTo {
+				continue
+			}
+			theirs, there := pair[1].docs[key]
+			require.Truef(t, there, "%s: %q of seqno %d is missing, common up to %d\n%+v\n%+v", what, key, mine.seqno, upTo, a, b)
+			if theirs.seqno <= upTo {
+				require.Equalf(t, mine, theirs, "%s: %q differs, common up to %d\n%+v\n%+v", what, key, upTo, a, b)
+			}
+		}
+	}
+}
+
+// crashing is a cluster that is taken down again and again. Vbucket i has one active and two replicas.
+type crashing struct {
+	t      *testing.T
+	rng    *rand.Rand
+	nodes  []*kvnode.Node
+	active []int
+	// acked and durable are what each vbucket's writer knows: what was acknowledged, and what was after a SEQNO_PERSISTENCE.
+	acked, durable []map[string]version
+	relays         []*relay
+	lost, rolled   int
+}
+
+const crashKeys = 12
+
+func (k *crashing) vbuckets() []int { return []int{0, 1, 2, 3} }
+
+// rates are those of a disk that hardly lags, of slow ones, and of one that stands still.
+var crashRates = []int64{0, 0, 4 << 20, 300 << 10, kvnode.DiskStalled}
+
+// connect has every active replicated to the two other nodes, and waits until all copies are the same.
+func (k *crashing) connect() {
+	t := k.t
+	for from, producer := range k.nodes {
+		for to, consumer := range k.nodes {
+			var r *relay
+			for _, vb := range k.vbuckets() {
+				if from == to || k.active[vb] != from {
+					continue
+				}
+				if r == nil {
+					r = join(t, producer, consumer, fmt.Sprintf("replication:n%d->n%d:default", from, to))
+					k.relays = append(k.relays, r)
+				}
+				r.open(uint16(vb), 0)
+			}
+			if r != nil {
+				k.rolled += len(rollbacks(r))
+			}
+		}
+	}
+	admins := make([]*client, len(k.nodes))
+	for i, n := range k.nodes {
+		admins[i] = login(t, n)
+		defer admins[i].socket.Close()
+	}
+	for _, vb := range k.vbuckets() {
+		eventually(t, "copies are the same", func() bool {
+			var all []string
+			for _, c := range admins {
+				pairs, _ := c.stats("vbucket-digest " + utoa(uint16(vb)))
+				all = append(all, fmt.Sprint(pairs))
+			}
+			return all[0] == all[1] && all[1] == all[2]
+		})
+	}
+}
+
+func rollbacks(r *relay) (list []seen) {
+	for _, s := range r.frames(0) {
+		if s.frame.Opcode() == mcbp.OpDCPStreamReq && s.frame.IsResponse() && s.frame.Status() == mcbp.StatusRollback {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// writer writes to a vbucket until its node goes. Whatever is acknowledged before that, it remembers.
+func (k *crashing) writer(vb int, rng *rand.Rand, c *client, ops *atomic.Int64) {
+	acked, durable := k.acked[vb], k.durable[vb]
+	request := func(p *mcbp.Packet) (mcbp.Frame, bool) {
+		p.VBucket = uint16(vb)
+		if _, err := c.socket.Write(p.Frame()); err != nil {
+			return nil, false
+		}
+		f, err := c.tryRead()
+		return f, err == nil
+	}
+	for {
+		key := fmt.Sprintf("key-%d", rng.IntN(crashKeys))
+		v := version{value: fmt.Sprintf("%d-%s", rng.Uint64(), strings.Repeat("x", rng.IntN(100)))}
+		p := setPacket(0, "\x00"+key, v.value)
+		if v.deleted = rng.IntN(6) == 0; v.deleted {
+			p, v.value = &mcbp.Packet{Opcode: mcbp.OpDelete, Key: []byte("\x00" + key)}, ""
+		}
+		f, ok := request(p)
+		if !ok {
+			return
+		}
+		if f.Status() == mcbp.StatusSuccess {
+			v.cas, v.seqno = f.CAS(), binary.BigEndian.Uint64(f.Extras()[8:])
+			acked[key] = v
+		}
+		ops.Add(1)
+		if rng.IntN(5) > 0 || v.seqno == 0 {
+			continue
+		}
+		f, ok = request(&mcbp.Packet{Opcode: mcbp.OpSeqnoPersistence, Extras: binary.BigEndian.AppendUint64(nil, v.seqno)})
+		if !ok {
+			return
+		}
+		if f.Status() == mcbp.StatusSuccess {
+			for key, v := range acked {
+				durable[key] = v
+			}
+		}
+	}
+}
+
+// cycle writes, takes some nodes down while it does, brings them back, and compares.
+func (k *crashing) cycle() {
+	t := k.t
+	for _, n := range k.nodes {
+		n.SetDiskRate(0)
+	}
+	k.connect()
+	for _, n := range k.nodes {
+		n.SetDiskRate(crashRates[k.rng.IntN(len(crashRates))])
+	}
+	var ops atomic.Int64
+	var writers sync.WaitGroup
+	var clients []*client
+	for _, vb := range k.vbuckets() {
+		c := login(t, k.nodes[k.active[vb]], append(replicationFeatures, mcbp.FeatureMutationSeqno)...)
+		clients = append(clients, c)
+		rng := rand.New(rand.NewPCG(k.rng.Uint64(), 0))
+		writers.Go(func() { k.writer(vb, rng, c, &ops) })
+	}
+	until := 1 + k.rng.Int64N(200)
+	eventually(t, "documents are written", func() bool { return ops.Load() >= until })
+
+	how := make([]string, len(k.nodes))
+	victims := k.rng.Perm(len(k.nodes))[:1+k.rng.IntN(len(k.nodes))]
+	for _, i := range victims {
+		if how[i] = "killed"; k.rng.IntN(5) == 0 {
+			how[i] = "stopped"
+		}
+		if how[i] == "stopped" {
+			require.NoError(t, k.nodes[i].Stop())
+		} else {
+			k.nodes[i].Kill()
+		}
+	}
+	for _, c := range clients {
+		c.socket.Close()
+	}
+	writers.Wait()
+	for _, r := range k.relays {
+		r.close()
+	}
+	k.relays = nil
+	for _, i := range victims {
+		require.NoError(t, k.nodes[i].Restart())
+		k.nodes[i].SetDiskRate(0)
+		require.NoError(t, k.nodes[i].Warm(t.Context()))
+	}
+	for _, vb := range k.vbuckets() {
+		k.compare(vb, how)
+	}
+}
+
+// compare looks for what must not be lost, and for copies that differ where they claim not to. Sometimes it then fails the
+// active over.
+func (k *crashing) compare(vb int, how []string) {
+	t := k.t
+	copies := make([]copyOf, len(k.nodes))
+	for i, n := range k.nodes {
+		copies[i] = dump(t, n, uint16(vb))
+	}
+	what := fmt.Sprintf("vbucket %d, active on n%d, %q", vb, k.active[vb], how)
+	for i := range copies {
+		for j := range i {
+			agrees(t, fmt.Sprintf("%s, n%d and n%d", what, i, j), copies[i], copies[j])
+		}
+	}
+	active := copies[k.active[vb]]
+	kept := k.acked[vb]
+	if how[k.active[vb]] == "killed" {
+		kept = k.durable[vb]
+		for key, v := range k.acked[vb] {
+			if active.docs[key].seqno < v.seqno {
+				k.lost++
+			}
+		}
+	}
+	for key, v := range kept {
+		now, there := active.docs[key]
+		require.Truef(t, there, "%s: %q is lost", what, key)
+		require.GreaterOrEqualf(t, now.seqno, v.seqno, "%s: %q is an older version", what, key)
+		if now.seqno == v.seqno {
+			require.Equalf(t, v, now, "%s: %q is another document", what, key)
+		}
+	}
+	if how[k.active[vb]] != "" {
+		k.acked[vb], k.durable[vb] = versions(active), versions(active) // all that a restart finds is on disk
+	}
+	if k.rng.IntN(4) > 0 {
+		return
+	}
+	old := k.active[vb]
+	k.active[vb] = (old + 1 + k.rng.IntN(len(k.nodes)-1)) % len(k.nodes)
+	demoted, promoted := login(t, k.nodes[old]), login(t, k.nodes[k.active[vb]])
+	defer demoted.socket.Close()
+	defer promoted.socket.Close()
+	demoted.setVBucket(uint16(vb), mcbp.VBucketReplica)
+	promoted.setVBucket(uint16(vb), mcbp.VBucketActive)
+	k.acked[vb], k.durable[vb] = versions(copies[k.active[vb]]), map[string]version{}
+}
+
+func versions(c copyOf) map[string]version {
+	list := map[string]version{}
+	for key, v := range c.docs {
+		list[key] = v
+	}
+	return list
+}
+
+// Nodes that are killed at any moment, and come back, lose nothing that they said was on disk, and no replica differs from
+// its active where both claim the same history.
+func TestCrashes(t *testing.T) {
+	seed := *crashSeed
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	t.Logf("-crashseed=%d", seed)
+	k := &crashing{t: t, rng: rand.New(rand.NewPCG(seed, 0))}
+	for i := range 3 {
+		n := startNode(t, fmt.Sprintf("n%d", i), func(o *kvnode.Options) {
+			o.Dir, o.DiskNoSync, o.PersistenceTimeout = t.TempDir(), true, 50*time.Millisecond
+		})
+		k.nodes = append(k.nodes, n)
+	}
+	for _, vb := range k.vbuckets() {
+		k.active = append(k.active, vb%len(k.nodes))
+		k.acked, k.durable = append(k.acked, map[string]version{}), append(k.durable, map[string]version{})
+		for i, n := range k.nodes {
+			c := login(t, n)
+			state := mcbp.VBucketReplica
+			if i == k.active[vb] {
+				state = mcbp.VBucketActive
+			}
+			c.setVBucket(uint16(vb), state)
+			c.ok(&mcbp.Packet{Opcode: mcbp.OpSeqnoPersistence, VBucket: uint16(vb), Extras: make([]byte, 8)})
+			c.socket.Close()
+		}
+	}
+	for range *crashes {
+		k.cycle()
+	}
+	t.Logf("%d acknowledged writes that were not on disk were lost, %d streams began with a rollback", k.lost, k.rolled)
+}
