@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 )
 
 // bucketFile is a bucket on disk: its settings, whether it was closed in good order, and for each vbucket a header and the
@@ -145,7 +146,7 @@ func (f *bucketFile) write(batches []batch, proceed func() error) error {
 func writeBatch(vbs *bbolt.Bucket, b *batch) error {
 	name := vbucketName(b.vb)
 	if b.drop || b.fresh {
-		if err := vbs.DeleteBucket(name); err != nil && !errors.Is(err, bbolt.ErrBucketNotFound) {
+		if err := vbs.DeleteBucket(name); err != nil && !errors.Is(err, bbolterrors.ErrBucketNotFound) {
 			return err
 		}
 	}

@@ -18,7 +18,7 @@ import (
 )
 
 var (
-	crashes   = flag.Int("crashes", 15, "how often TestCrashes takes nodes down")
+	crashes   = flag.Int("crashes", 10, "how often TestCrashes takes nodes down")
 	crashSeed = flag.Uint64("crashseed", 0, "the seed of TestCrashes; 0 draws one")
 )
 
@@ -36,9 +36,13 @@ type copyOf struct {
 	high uint64
 }
 
-// dump streams a vbucket from a node, up to where it is.
+// dump streams a vbucket from a node, up to where it is. The node may still be taking frames from a connection that was
+// closed: the documents are then those of a later moment than the high seqno, never of an earlier one.
 func dump(t testing.TB, n *kvnode.Node, vb uint16) copyOf {
 	t.Helper()
+	admin := login(t, n)
+	defer admin.socket.Close()
+	high := statUint(t, admin, "vbucket-seqno", vb, "high_seqno")
 	c := openDCP(t, n, kvnode.RoleProducer, "dump", "")
 	defer c.socket.Close()
 	r := mcbp.StreamRequest{
@@ -48,7 +52,7 @@ func dump(t testing.TB, n *kvnode.Node, vb uint16) copyOf {
 	answer, err := mcbp.ParseStreamRequestAnswer(c.read())
 	require.NoError(t, err)
 	require.Equal(t, mcbp.StatusSuccess, answer.Status)
-	all := copyOf{docs: map[string]version{}, log: answer.Log}
+	all := copyOf{docs: map[string]version{}, log: answer.Log, high: high}
 	for {
 		switch f := c.read(); f.Opcode() {
 		case mcbp.OpDCPSnapshotMarker:
@@ -61,9 +65,6 @@ func dump(t testing.TB, n *kvnode.Node, vb uint16) copyOf {
 			require.NoError(t, err)
 			all.docs[string(m.Key[1:])] = version{m.BySeqno, m.CAS, string(m.Value), true}
 		case mcbp.OpDCPStreamEnd:
-			admin := login(t, n)
-			defer admin.socket.Close()
-			all.high = statUint(t, admin, "vbucket-seqno", vb, "high_seqno")
 			return all
 		default:
 			require.Fail(t, "another frame", "%v", f)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 )
 
 // disk is the directory of a node: a file per bucket, and one that keeps other processes out for as long as the node
@@ -74,12 +75,12 @@ func openFile(path string, noSync bool) (db *bbolt.DB, err error) {
 		return err
 	})
 	if err != nil && file != nil {
-		file.Close() // a store that panics while it opens leaves its file open, and locked
+		_ = file.Close() // a store that panics while it opens leaves its file open, and locked
 	}
 	switch {
-	case errors.Is(err, bbolt.ErrTimeout):
+	case errors.Is(err, bbolterrors.ErrTimeout):
 		return nil, fmt.Errorf("%s: %w", path, ErrDirectoryInUse)
-	case errors.Is(err, bbolt.ErrInvalid), errors.Is(err, bbolt.ErrChecksum), errors.Is(err, bbolt.ErrVersionMismatch),
+	case errors.Is(err, bbolterrors.ErrInvalid), errors.Is(err, bbolterrors.ErrChecksum), errors.Is(err, bbolterrors.ErrVersionMismatch),
 		err != nil && strings.Contains(err.Error(), "file size too small"):
 		return nil, &CorruptError{path, err}
 	case err != nil:

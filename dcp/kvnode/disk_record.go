@@ -19,6 +19,7 @@ const (
 	// delete time.
 	itemFixed   = 1 + 1 + 8 + 8 + 8 + 4 + 4 + 4
 	itemDeleted = 1
+	itemExpired = 2
 )
 
 var (
@@ -61,6 +62,9 @@ func encodeItem(it *item) []byte {
 	if it.deleted {
 		flags = itemDeleted
 	}
+	if it.expired {
+		flags |= itemExpired
+	}
 	b = append(b, flags, byte(it.datatype))
 	b = binary.BigEndian.AppendUint64(b, it.cas)
 	b = binary.BigEndian.AppendUint64(b, it.seqno)
@@ -81,7 +85,7 @@ func decodeItem(key string, record []byte) (*item, error) {
 		return nil, errRecordShort
 	}
 	it := &item{
-		key: key, deleted: b[0]&itemDeleted != 0, datatype: mcbp.Datatype(b[1]),
+		key: key, deleted: b[0]&itemDeleted != 0, expired: b[0]&itemExpired != 0, datatype: mcbp.Datatype(b[1]),
 		cas: binary.BigEndian.Uint64(b[2:]), seqno: binary.BigEndian.Uint64(b[10:]), rev: binary.BigEndian.Uint64(b[18:]),
 		flags: binary.BigEndian.Uint32(b[26:]), expiry: binary.BigEndian.Uint32(b[30:]), deleteTime: binary.BigEndian.Uint32(b[34:]),
 	}

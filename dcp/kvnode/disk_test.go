@@ -73,7 +73,7 @@ func TestTheDiskLagsAndNobodyWaitsForIt(t *testing.T) {
 }
 
 func TestAKillLosesWhatIsNotOnDisk(t *testing.T) {
-	n := startNode(t, "n0", onDisk(t.TempDir()))
+	n := startNode(t, "n0", func(o *kvnode.Options) { o.Dir = t.TempDir() })
 	c := login(t, n, mcbp.FeatureJSON)
 	c.ok(&mcbp.Packet{
 		Opcode: mcbp.OpSetVBucket, VBucket: 7, Extras: []byte{byte(mcbp.VBucketActive)}, Datatype: mcbp.DatatypeJSON,
@@ -138,6 +138,48 @@ func TestAStopLosesNothing(t *testing.T) {
 		assert.Equal(t, "replica", c.stat("vbucket", 8, ""))
 		require.NoError(t, n.Stop())
 	}
+	restart(t, n)
+	n.Kill()
+	c = restart(t, n)
+	assert.Equal(t, digest, c.stat("vbucket-digest", 7, "digest"))
+	assert.Equal(t, log, c.failoverLog(7)[1:], "what was stopped in order once may be killed another time")
+}
+
+// Changes that bring no document reach the disk as well: states, topologies, failover logs.
+func TestStatesReachTheDisk(t *testing.T) {
+	n0, n1 := startNode(t, "n0", onDisk(t.TempDir())), startNode(t, "n1", onDisk(t.TempDir()))
+	p := &pair{n0: n0, n1: n1, a: login(t, n0, mcbp.FeatureJSON), b: login(t, n1)}
+	for vb := uint16(6); vb < 8; vb++ {
+		p.a.setVBucket(vb, mcbp.VBucketActive)
+		p.b.setVBucket(vb, mcbp.VBucketReplica)
+		p.a.set(vb, "k", "v")
+	}
+	p.a.setVBucket(5, mcbp.VBucketActive)
+	p.b.setVBucket(5, mcbp.VBucketReplica)
+	p.a.settled()
+	p.b.settled()
+	p.r = join(t, n0, n1, testLink)
+	p.r.open(5, 0)
+	at := p.r.position()
+	p.r.open(7, mcbp.StreamFlagTakeover)
+	p.r.await("the takeover's end", at, isRequest(mcbp.OpDCPStreamEnd, 7))
+	p.a.ok(&mcbp.Packet{
+		Opcode: mcbp.OpSetVBucket, VBucket: 6, Extras: []byte{byte(mcbp.VBucketActive)}, Datatype: mcbp.DatatypeJSON,
+		Value: []byte(`{"topology":[["n0","n1"]]}`),
+	})
+	logs := [][]mcbp.FailoverEntry{p.a.failoverLog(5), p.a.failoverLog(6), p.a.failoverLog(7)}
+	p.a.settled()
+	p.b.settled()
+	n0.Kill()
+	n1.Kill()
+	p.a, p.b = restart(t, n0), restart(t, n1)
+	assert.Equal(t, logs[0], p.b.failoverLog(5), "a replica has its active's, also without documents")
+	assert.JSONEq(t, `[["n0","n1"]]`, p.a.stat("vbucket-details", 6, "topology"))
+	assert.Equal(t, logs[1], p.a.failoverLog(6)[1:])
+	assert.Equal(t, "dead", p.stateOn(p.a, 7))
+	assert.Equal(t, logs[2], p.a.failoverLog(7), "a dead copy begins nothing")
+	assert.Equal(t, "active", p.stateOn(p.b, 7))
+	assert.Equal(t, logs[2], p.b.failoverLog(7)[1:])
 }
 
 // A node that is closed leaves everything to the next one on its directory.
@@ -145,16 +187,16 @@ func TestAnotherNodeTakesTheDirectoryOver(t *testing.T) {
 	dir := t.TempDir()
 	n, err := kvnode.Start(kvnode.Options{Name: "n0", Dir: dir, DiskNoSync: true})
 	require.NoError(t, err)
+	_, err = kvnode.Start(kvnode.Options{Name: "n1", Dir: dir, DiskNoSync: true})
+	require.ErrorIs(t, err, kvnode.ErrDirectoryInUse, "also while there is nothing in it")
+	require.ErrorContains(t, err, dir)
+
 	require.NoError(t, n.CreateBucket(testBucket, 1024))
 	require.NoError(t, n.CreateBucket("böse/../bucket", 4))
 	c := connect(t, n)
 	c.ok(&mcbp.Packet{Opcode: mcbp.OpSelectBucket, Key: []byte(testBucket)})
 	c.setVBucket(1023, mcbp.VBucketActive)
 	c.set(1023, "k", "v")
-
-	_, err = kvnode.Start(kvnode.Options{Name: "n1", Dir: dir, DiskNoSync: true})
-	require.ErrorIs(t, err, kvnode.ErrDirectoryInUse)
-	require.ErrorContains(t, err, dir)
 	require.NoError(t, n.Close())
 
 	n, err = kvnode.Start(kvnode.Options{Name: "n1", Dir: dir, DiskNoSync: true})

@@ -2,7 +2,7 @@
 // ends of DCP, for managers that want a node without an installation, and for tests of code that talks to nodes.
 //
 // A node holds buckets; a bucket holds vbuckets; a vbucket holds documents, their seqnos and its failover log, all in
-// memory. Everything else is protocol: clients read and write documents, a cluster manager sets vbucket states, and
+// memory, and behind it on disk if the node has a directory. Everything else is protocol: clients read and write documents, a cluster manager sets vbucket states, and
 // replications stream a vbucket from one node's producer end to another node's consumer end.
 //
 // What the node does byte for byte follows recorded conversations with real engines, and where those are silent the
@@ -18,10 +18,21 @@
 // one moment. Two copies with the same high seqno and digest hold the same documents: keys, values, CAS, seqnos, revisions
 // and flags. Real engines do not have it.
 //
+// # Disk and restart
+//
+// With [Options.Dir] every bucket has a file. What changes goes there behind the writers' backs, vbucket by vbucket, each
+// as a whole: documents, state, topology, failover log, seqnos and snapshot as they were at one moment. The disk lags as
+// fast disks do, or as slow ones with [Node.SetDiskRate], and the seqnos that count as persisted are those that are there.
+//
+// [Node.Kill] takes a node down as the end of its process would, [Node.Stop] in good order; [Node.Restart] brings it back on
+// the same port. A copy comes back with what was on disk, so after a kill it is one that the node had a moment before; if it
+// is active it then begins a new entry in its failover log, and replicas that know more roll back. Buckets warm up first.
+//
 // # What it does not do
 //
-// There is no disk: a seqno is persisted as soon as it exists. Durable writes are refused. Only the default collection
-// exists. Tombstones are kept for ever, so the purge seqno is always 0.
+// All documents are in memory; the disk is read in a restart only. Without a directory, a seqno is persisted as soon as it
+// exists, and what goes down is gone. Durable writes are refused. Only the default collection exists. Tombstones are kept for
+// ever, so the purge seqno is always 0.
 //
 // # Concurrency
 //

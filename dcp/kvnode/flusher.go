@@ -35,8 +35,8 @@ const (
 	// commitOverhead is what a transaction costs a disk besides what it writes, in bytes.
 	commitOverhead = 4 << 10
 	// A write that fails is tried again after a while, which doubles.
-	flushRetryMin = 100 * time.Millisecond
-	flushRetryMax = 5 * time.Second
+	firstFlushRetry = 100 * time.Millisecond
+	lastFlushRetry  = 5 * time.Second
 )
 
 var errFrozen = errors.New("kvnode: the node goes down")
@@ -178,7 +178,8 @@ func (w *flusher) commit(flights []flight, size int64) error {
 	for i, f := range flights {
 		batches[i] = f.batch
 	}
-	for retry := flushRetryMin; ; retry = min(2*retry, flushRetryMax) {
+	failing := false
+	for retry := firstFlushRetry; ; retry = min(2*retry, lastFlushRetry) {
 		if !w.stopping() && !w.pace.wait(size, w.quit) && !w.flush {
 			return errFrozen
 		}
@@ -189,11 +190,17 @@ func (w *flusher) commit(flights []flight, size int64) error {
 		if w.stopping() {
 			return err
 		}
-		w.b.node.log.Error("flush_failed", "bucket", w.b.name, "file", w.file.path, "err", err)
+		if !failing {
+			failing = true
+			w.b.node.log.Error("flush_failed", "bucket", w.b.name, "file", w.file.path, "err", err)
+		}
 		select {
 		case <-w.quit:
 		case <-time.After(retry):
 		}
+	}
+	if failing {
+		w.b.node.log.Info("flush_resumed", "bucket", w.b.name, "file", w.file.path)
 	}
 	for _, f := range flights {
 		if f.v != nil {

@@ -21,7 +21,9 @@ type content struct {
 	rev     uint64
 }
 
-func contentOf(it *item) content { return content{string(it.value), it.deleted, it.cas, it.seqno, it.rev} }
+func contentOf(it *item) content {
+	return content{string(it.value), it.deleted, it.cas, it.seqno, it.rev}
+}
 
 // image is a copy of a vbucket at one moment: in memory, or on a disk.
 type image struct {
@@ -205,7 +207,7 @@ func TestRecordsThatAreNotOursAreRefused(t *testing.T) {
 	back, err := decodeItem("k", record)
 	require.NoError(t, err)
 	assert.Equal(t, it, back)
-	gone := &item{key: "k", deleted: true, seqno: 3, rev: 2, cas: 9, deleteTime: 77}
+	gone := &item{key: "k", deleted: true, expired: true, seqno: 3, rev: 2, cas: 9, deleteTime: 77}
 	back, err = decodeItem("k", encodeItem(gone))
 	require.NoError(t, err)
 	assert.Equal(t, gone, back)

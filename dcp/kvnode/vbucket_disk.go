@@ -52,6 +52,7 @@ func restored(b *bucket, id uint16, found header, items []*item, clean bool) *vb
 		if !it.deleted {
 			v.documents++
 		}
+		v.noteExpiry(it)
 	}
 	if h.Log.uuid() != found.Log.uuid() {
 		v.changed()
