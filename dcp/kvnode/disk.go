@@ -74,8 +74,9 @@ func openFile(path string, noSync bool) (db *bbolt.DB, err error) {
 		db, err = bbolt.Open(path, 0o600, &opts)
 		return err
 	})
-	if err != nil && file != nil {
-		_ = file.Close() // a store that panics while it opens leaves its file open, and locked
+	if err != nil && file != nil { // a store that panics while it opens leaves its file open, and locked
+		_ = unlock(file)
+		_ = file.Close()
 	}
 	switch {
 	case errors.Is(err, bbolterrors.ErrTimeout):
