@@ -65,6 +65,12 @@ func TestTheDiskLagsAndNobodyWaitsForIt(t *testing.T) {
 	assert.Equal(t, "0", c.stat("vbucket-details", 7, "persistence_seqno"))
 	assert.Equal(t, "0", c.stat("vbucket-seqno", 7, "last_persisted_seqno"))
 	assert.Equal(t, "2", c.stat("vbucket-seqno", 7, "high_seqno"))
+	observe := &mcbp.Packet{
+		Opcode: mcbp.OpObserveSeqno, VBucket: 7, Value: binary.BigEndian.AppendUint64(nil, c.failoverLog(7)[0].UUID),
+	}
+	seen := c.ok(observe).Value()
+	assert.EqualValues(t, 0, binary.BigEndian.Uint64(seen[11:]), "persisted")
+	assert.EqualValues(t, 2, binary.BigEndian.Uint64(seen[19:]), "in memory")
 	n.SetDiskRate(0)
 	eventually(t, "the disk catches up", func() bool { return c.persist(7, 2) == mcbp.StatusSuccess })
 	assert.Equal(t, "2", c.stat("vbucket-details", 7, "persistence_seqno"))

@@ -131,7 +131,7 @@ func (v *vbucket) observe(uuid uint64) (value []byte, status mcbp.Status) {
 			format = observedFailover
 		}
 		value = binary.BigEndian.AppendUint16([]byte{format}, v.id)
-		for _, word := range []uint64{v.log.uuid(), v.high, v.high} { // persisted, and in memory
+		for _, word := range []uint64{v.log.uuid(), v.persisted(), v.high} { // persisted, and in memory
 			value = binary.BigEndian.AppendUint64(value, word)
 		}
 		if i > 0 {
