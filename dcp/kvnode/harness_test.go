@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strconv"
 	"testing"
@@ -25,7 +26,16 @@ const (
 	patience = 10 * time.Second
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(processDir); dir != "" {
+		if err := beNode(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // startNode starts a node with a bucket of 1024 vbuckets and closes it with the test.
 func startNode(t testing.TB, name string, change ...func(*kvnode.Options)) *kvnode.Node {
