@@ -99,7 +99,7 @@ func (n *Node) takeDown(flush bool) error {
 			b.freeze()
 		}
 	}
-	close(n.done)
+	close(n.halted)
 	for _, c := range conns {
 		c.close()
 	}
@@ -128,7 +128,7 @@ func (n *Node) bringUp() error {
 	done := make(chan struct{})
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.done = done
+	n.halted = done
 	n.buckets = buckets
 	n.down = false
 	n.wg.Go(func() { n.housekeep(done) })

@@ -27,10 +27,11 @@ type Node struct {
 	// disk is nil without a directory; pace is how slow it is.
 	disk *disk
 	pace *pace
-	// gone is closed by Close, and accepting ends then; done and wg are of what ends whenever the node goes down.
+	// gone is closed by Close, and accepting ends then. What ends whenever the node goes down is in wg, and halted is closed
+	// for it: another channel after each restart, which only what is in wg may read.
 	gone      chan struct{}
 	accepting sync.WaitGroup
-	done      chan struct{}
+	halted    chan struct{}
 	wg        sync.WaitGroup
 
 	// life is held by who takes the node down or up; admin by who creates or deletes a bucket.
