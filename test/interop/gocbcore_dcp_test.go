@@ -151,6 +151,11 @@ func TestTheDCPAgentOfGocbcoreSeesEverySeqno(t *testing.T) {
 	w := newWorld(t)
 	consumer := w.coreConsumer("interop-gocbcore")
 	w.writeThroughRebalances(w.coreAgent())
-	require.Greater(t, w.requireSeen(consumer.tracker), vbuckets, "no stream had to be opened again")
-	require.Equal(t, vbuckets, w.requireSeen(w.coreConsumer("interop-gocbcore-late").tracker), "from the beginning, each in one go")
+	w.requireFollowed(consumer.tracker)
+	w.requireLate(w.coreConsumer("interop-gocbcore-late").tracker)
+}
+
+func TestTheDCPAgentOfGocbcoreRollsBackAfterAFailover(t *testing.T) {
+	w := newWorld(t)
+	w.failover(w.coreConsumer("interop-gocbcore").tracker, w.coreAgent())
 }

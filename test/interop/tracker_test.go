@@ -2,6 +2,7 @@ package interop
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/stretchr/testify/require"
@@ -22,6 +23,9 @@ type tracked struct {
 	high               uint64
 	snapStart, snapEnd uint64
 	seen               []seenVersion
+	// whole are the seqnos at which everything up to them was there: older versions that a snapshot leaves out are missing only
+	// until it is complete.
+	whole []uint64
 	// streams counts the streams that were opened, rollbacks those that began with one.
 	streams, rollbacks int
 }
@@ -45,7 +49,7 @@ func (k *tracker) resume(vb uint16) resumption {
 	defer k.mu.Unlock()
 	v := &k.vbs[vb]
 	r := resumption{start: v.high, snapStart: v.high, snapEnd: v.high}
-	if len(v.log) > 0 {
+	if len(v.log) > 0 && v.high > 0 {
 		r.uuid = v.log[0].uuid
 	}
 	if v.high < v.snapEnd {
@@ -67,26 +71,26 @@ func (k *tracker) opened(vb uint16, log []entry) {
 	v.log = log
 }
 
-// rollback forgets what came after seqno.
+// rollback forgets what came after seqno: it goes back to where everything up to a seqno that is not greater was there.
 func (k *tracker) rollback(vb uint16, seqno uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	v := &k.vbs[vb]
 	v.rollbacks++
-	if seqno >= v.high && v.high > 0 {
+	if seqno >= v.high {
 		k.sayf("vb %d: a rollback to %d at %d", vb, seqno, v.high)
 	}
-	for len(v.seen) > 0 && v.seen[len(v.seen)-1].seqno > seqno {
-		v.seen = v.seen[:len(v.seen)-1]
+	to := uint64(0)
+	for _, at := range v.whole {
+		if at <= seqno {
+			to = at
+		}
 	}
-	v.high = min(v.high, seqno)
-	v.snapStart, v.snapEnd = v.high, v.high
-	for len(v.log) > 0 && v.log[0].seqno > seqno {
-		v.log = v.log[1:]
-	}
-	if seqno == 0 {
-		v.log = nil
-	}
+	later := func(at uint64) bool { return at > to }
+	v.whole = slices.DeleteFunc(v.whole, later)
+	v.seen = slices.DeleteFunc(v.seen, func(s seenVersion) bool { return later(s.seqno) })
+	v.log = slices.DeleteFunc(v.log, func(e entry) bool { return later(e.seqno) })
+	v.high, v.snapStart, v.snapEnd = to, to, to
 }
 
 func (k *tracker) marker(vb uint16, start, end uint64) {
@@ -112,6 +116,9 @@ func (k *tracker) document(vb uint16, key string, seen version) {
 		k.sayf("vb %d: %s is of vb %d", vb, key, vbucketOf(key))
 	}
 	v.high = seen.seqno
+	if v.high == v.snapEnd {
+		v.whole = append(v.whole, v.high)
+	}
 	v.seen = append(v.seen, seenVersion{key, seen})
 	k.mu.Unlock()
 	select {
@@ -154,8 +161,9 @@ func (k *tracker) missing(truth []versions) int {
 	return -1
 }
 
-// requireSeen waits until everything that the nodes have has been seen, compares, and returns how many streams it took.
-func (w *world) requireSeen(k *tracker) (streams int) {
+// requireSeen waits until everything that the nodes have has been seen, compares, and returns how many streams, and rollbacks, that
+// took.
+func (w *world) requireSeen(k *tracker) (streams, rollbacks int) {
 	w.t.Helper()
 	truth := w.truth()
 	for vb := k.missing(truth); vb >= 0; vb = k.missing(truth) {
@@ -170,12 +178,27 @@ func (w *world) requireSeen(k *tracker) (streams int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	require.Empty(w.t, k.wrong)
-	rollbacks, keys := 0, 0
+	keys := 0
 	for vb, all := range truth {
 		require.Equal(w.t, all, k.vbs[vb].newest(), "vb %d", vb)
 		streams, rollbacks, keys = streams+k.vbs[vb].streams, rollbacks+k.vbs[vb].rollbacks, keys+len(all)
 	}
 	require.NotZero(w.t, keys)
 	w.t.Logf("%d keys in %d streams, %d rollbacks", keys, streams, rollbacks)
-	return streams
+	return streams, rollbacks
+}
+
+// requireFollowed is requireSeen by a consumer that had to go after vbuckets, and had nothing to forget.
+func (w *world) requireFollowed(k *tracker) {
+	w.t.Helper()
+	streams, rollbacks := w.requireSeen(k)
+	require.Greater(w.t, streams, vbuckets, "no stream had to be opened again")
+	require.Zero(w.t, rollbacks, "moving takes nobody back")
+}
+
+// requireLate is requireSeen by a consumer that comes when all is quiet: each vbucket in one stream.
+func (w *world) requireLate(k *tracker) {
+	w.t.Helper()
+	streams, _ := w.requireSeen(k)
+	require.Equal(w.t, vbuckets, streams)
 }

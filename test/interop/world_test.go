@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/shearpin/shearpin/dcp/kvnode"
 	"github.com/shearpin/shearpin/dcp/mcbp"
 	"github.com/shearpin/shearpin/rebalance"
+	"github.com/shearpin/shearpin/rebalance/vbmap"
 )
 
 const (
@@ -33,6 +35,10 @@ type world struct {
 	ctx     context.Context
 	nodes   map[string]*kvnode.Node
 	cluster *rebalance.Cluster
+	// leave ends the management; the nodes are on their own then.
+	leave func()
+	// chains is the map of nodes that are on their own.
+	chains vbmap.Map
 }
 
 // newWorld starts n0, n1, n2 and n3; the bucket is on the first three.
@@ -58,12 +64,12 @@ func newWorld(t *testing.T) *world {
 	}
 	cluster, err := rebalance.Open(ctx, config)
 	require.NoError(t, err)
-	t.Cleanup(func() {
+	w.cluster, w.leave = cluster, sync.OnceFunc(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		require.NoError(t, cluster.Close(ctx))
 	})
-	w.cluster = cluster
+	t.Cleanup(w.leave)
 	require.NoError(t, cluster.CreateBucket(ctx, rebalance.BucketConfig{Name: bucketName, VBuckets: vbuckets, Replicas: 1}))
 	require.NoError(t, cluster.AddNode(ctx, rebalance.Node{Name: "n3", Addr: w.nodes["n3"].Addr()}))
 	return w
@@ -99,8 +105,12 @@ type versions map[string]version
 // truth is what the actives have: the newest version of every key, by vbucket. It is read over DCP, by our own codec.
 func (w *world) truth() []versions {
 	w.t.Helper()
-	chains, err := w.cluster.Map(w.ctx, bucketName)
-	require.NoError(w.t, err)
+	chains := w.chains
+	if chains == nil {
+		var err error
+		chains, err = w.cluster.Map(w.ctx, bucketName)
+		require.NoError(w.t, err)
+	}
 	require.Len(w.t, chains, vbuckets)
 	byNode := map[string][]uint16{}
 	for vb, chain := range chains {
@@ -109,6 +119,9 @@ func (w *world) truth() []versions {
 	all := make([]versions, vbuckets)
 	for node, vbs := range byNode {
 		r := w.dial(node)
+		_, err := r.Write(mcbp.Open{Name: "truth", Flags: mcbp.OpenFlagsReplicaProducer}.Append(nil))
+		require.NoError(w.t, err)
+		require.Equal(w.t, mcbp.StatusSuccess, r.next().Status())
 		for _, vb := range vbs {
 			all[vb] = r.dump(vb)
 		}
@@ -124,23 +137,26 @@ type rawConn struct {
 	buf []byte
 }
 
-// dial opens a DCP producer on a node.
+// dial logs in to a node and selects the bucket.
 func (w *world) dial(node string) *rawConn {
 	w.t.Helper()
 	socket, err := (&net.Dialer{}).DialContext(w.ctx, "tcp", w.nodes[node].Addr())
 	require.NoError(w.t, err)
 	r := &rawConn{Conn: socket, t: w.t}
 	require.NoError(w.t, r.SetDeadline(time.Now().Add(patience)))
-	for _, f := range []mcbp.Frame{
-		(&mcbp.Packet{Opcode: mcbp.OpSASLAuth, Key: []byte("PLAIN"), Value: []byte("\x00" + user + "\x00" + password)}).Frame(),
-		(&mcbp.Packet{Opcode: mcbp.OpSelectBucket, Key: []byte(bucketName)}).Frame(),
-		mcbp.Open{Name: "truth", Flags: mcbp.OpenFlagsReplicaProducer}.Append(nil),
-	} {
-		_, err := r.Write(f)
-		require.NoError(w.t, err)
-		require.Equal(w.t, mcbp.StatusSuccess, r.next().Status())
-	}
+	r.ok(&mcbp.Packet{Opcode: mcbp.OpSASLAuth, Key: []byte("PLAIN"), Value: []byte("\x00" + user + "\x00" + password)})
+	r.ok(&mcbp.Packet{Opcode: mcbp.OpSelectBucket, Key: []byte(bucketName)})
 	return r
+}
+
+// ok sends a request and demands success.
+func (r *rawConn) ok(p *mcbp.Packet) mcbp.Frame {
+	r.t.Helper()
+	_, err := r.Write(p.Frame())
+	require.NoError(r.t, err)
+	f := r.next()
+	require.Equal(r.t, mcbp.StatusSuccess, f.Status(), "%v", p.Opcode)
+	return f
 }
 
 func (r *rawConn) next() mcbp.Frame {
