@@ -39,8 +39,10 @@ func (c *client) persist(vb uint16, seqno uint64) mcbp.Status {
 // that was changed before it.
 func (c *client) settled() {
 	c.t.Helper()
-	c.setVBucket(1023, mcbp.VBucketDead)
-	c.ok(&mcbp.Packet{Opcode: mcbp.OpDelVBucket, VBucket: 1023, Value: []byte("async=0")})
+	eventually(c.t, "all is on disk", func() bool {
+		c.setVBucket(1023, mcbp.VBucketDead)
+		return c.do(&mcbp.Packet{Opcode: mcbp.OpDelVBucket, VBucket: 1023, Value: []byte("async=0")}).Status() == mcbp.StatusSuccess
+	})
 }
 
 func (c *client) failoverLog(vb uint16) []mcbp.FailoverEntry {
