@@ -26,7 +26,7 @@ func beNode(dir string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println(n.Addr())
+	fmt.Fprintln(os.Stdout, n.Addr())
 	_, _ = bufio.NewReader(os.Stdin).ReadString(0)
 	return n.Close()
 }
