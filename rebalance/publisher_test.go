@@ -225,3 +225,31 @@ func TestTheListOfNodesIsPublishedToo(t *testing.T) {
 		assert.Empty(t, i.world.wrong)
 	})
 }
+
+// Who waits until a bucket is published may then send clients to the nodes: they need the list as well.
+func TestPublishedMeansTheListOfNodesToo(t *testing.T) {
+	inFakeCluster(t, func(t *testing.T, i *interrupted) {
+		require.NoError(t, after(t.Context(), 2*publishLimit), "the publisher sends its first map twice")
+		i.world.setGate(func(ctx context.Context, op fakeOp) error {
+			switch {
+			case op.What == "node list" && op.Node == "n2":
+				return errInjected
+			case op.What == "node list":
+				return after(ctx, time.Second)
+			}
+			return nil
+		})
+		require.NoError(t, i.cluster.env.buckets.SetServers(t.Context(), "orders", []string{"n0", "n1", "n2", "n3"}))
+		err := i.published()
+		assert.NotEmpty(t, i.listed()["n3"])
+		var failed *NodesError
+		require.ErrorAs(t, err, &failed)
+		require.Len(t, failed.Failed, 1)
+		assert.Equal(t, "n2", failed.Failed[0].Node)
+		assert.Equal(t, i.revisions()["n0"], i.revisions()["n2"], "the bucket's map is there")
+		i.world.setGate(nil)
+		require.NoError(t, i.published())
+		require.NoError(t, after(t.Context(), 2*publishRetry))
+		assert.Equal(t, i.listed()["n3"], i.listed()["n2"])
+	})
+}

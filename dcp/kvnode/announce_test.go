@@ -55,7 +55,11 @@ func TestClientsAreToldOfANewConfiguration(t *testing.T) {
 	assert.Empty(t, bucket)
 	assert.Equal(t, "00000000000000010000000000000008", version)
 
-	for _, quiet := range []*client{silent, c, other, outside} {
+	fresh := login(t, n, mcbp.FeatureDuplex, mcbp.FeatureClusterMapPushBrief)
+	admin.ok(clusterConfig("other", 1, 9, `{}`))
+	_, version = other.announced()
+	assert.Equal(t, "00000000000000010000000000000009", version)
+	for _, quiet := range []*client{silent, c, other, outside, fresh} {
 		quiet.ok(&mcbp.Packet{Opcode: mcbp.OpNoop})
 	}
 }

@@ -77,6 +77,10 @@ func TestWhatWaitsToBeAnnouncedIsBounded(t *testing.T) {
 			}
 			assert.Equal(t, want, f.Extras()[clusterConfigExtras-1])
 		}
+		synctest.Wait()
+		c.out.mu.Lock()
+		assert.False(t, c.out.writing, "the newest is told once")
+		c.out.mu.Unlock()
 		c.close()
 		n.wg.Wait()
 	})

@@ -5,9 +5,8 @@ import "github.com/shearpin/shearpin/dcp/mcbp"
 // Quiet commands are answered only if there is something to say: a read if it finds the document, a change if it fails. A client
 // sends many of them and a NOOP behind, whose answer tells that all are done.
 
-// loudForms are the quiet commands' ordinary ones.
-var loudForms = map[mcbp.Opcode]mcbp.Opcode{
-	mcbp.OpGetQ:         mcbp.OpGet,
+// loudForms are the quiet commands' ordinary ones, but for GET, which is 0, as is what has no other form.
+var loudForms = [256]mcbp.Opcode{
 	mcbp.OpGetKQ:        mcbp.OpGetK,
 	mcbp.OpGetAndTouchQ: mcbp.OpGetAndTouch,
 	mcbp.OpSetQ:         mcbp.OpSet,
@@ -23,8 +22,11 @@ var loudForms = map[mcbp.Opcode]mcbp.Opcode{
 
 // aloud is the ordinary form of a command, quiet or not.
 func aloud(op mcbp.Opcode) mcbp.Opcode {
-	if loud, ok := loudForms[op]; ok {
-		return loud
+	switch {
+	case loudForms[op] != 0:
+		return loudForms[op]
+	case op == mcbp.OpGetQ:
+		return mcbp.OpGet
 	}
 	return op
 }
