@@ -224,12 +224,29 @@ func (k *crashing) writer(vb int, rng *rand.Rand, c *client, ops *atomic.Int64) 
 	}
 }
 
+// writeAlone lets actives write before their replicas are back. Where they have lost something, they give its seqnos to other
+// documents now, which replicas that still have it must not mistake for what they know.
+func (k *crashing) writeAlone() {
+	for _, vb := range k.vbuckets() {
+		c := login(k.t, k.nodes[k.active[vb]], mcbp.FeatureMutationSeqno)
+		for range k.rng.IntN(3) * 10 {
+			key := fmt.Sprintf("key-%d", k.rng.IntN(crashKeys))
+			v := version{value: fmt.Sprintf("alone-%d", k.rng.Uint64())}
+			f := c.set(uint16(vb), key, v.value)
+			v.cas, v.seqno = f.CAS(), binary.BigEndian.Uint64(f.Extras()[8:])
+			k.acked[vb][key] = v
+		}
+		c.socket.Close()
+	}
+}
+
 // cycle writes, takes some nodes down while it does, brings them back, and compares.
 func (k *crashing) cycle() {
 	t := k.t
 	for _, n := range k.nodes {
 		n.SetDiskRate(0)
 	}
+	k.writeAlone()
 	k.connect()
 	for _, n := range k.nodes {
 		n.SetDiskRate(crashRates[k.rng.IntN(len(crashRates))])
