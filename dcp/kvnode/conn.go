@@ -53,6 +53,8 @@ type conn struct {
 	features      featureSet
 	// sent is the cluster configuration that the peer was given last.
 	sent *clusterConfig
+
+	tapped
 }
 
 // dcpEnd is a connection's role in a replication. All methods may be called from any goroutine.
@@ -101,15 +103,22 @@ func (c *conn) close() {
 
 // serve is the reader goroutine.
 func (c *conn) serve() {
+	c.openTap()
 	err := c.read()
 	if errors.Is(err, errQuit) {
 		c.flush()
+	}
+	if c.finishing.Load() {
+		c.linger()
 	}
 	c.close()
 	if end := c.end(); end != nil {
 		end.shut()
 		c.bucket.Load().closeDCP(c, end)
 		c.node.log.Debug("dcp_connection_closed", "conn", end.connection().Name, "role", end.connection().Role.String(), "err", err)
+	}
+	if c.tap != nil {
+		c.tap.Closed()
 	}
 	c.node.forget(c)
 }
@@ -133,7 +142,10 @@ func (c *conn) read() error {
 			}
 			continue
 		}
-		if err := c.handle(f); err != nil {
+		if c.node.paused.Load() {
+			c.node.waitResumed(c.done)
+		}
+		if err := c.receive(f); err != nil {
 			return err
 		}
 		if c.out.len() >= outboxLimit {
@@ -191,7 +203,7 @@ func (c *conn) relieve() {
 
 // flush writes what is pending. A failure closes the connection, which the reader notices.
 func (c *conn) flush() {
-	if err := c.out.flush(socketWriter{c}); err != nil {
+	if err := c.out.flush(c.writer()); err != nil {
 		c.close()
 	}
 }
@@ -200,6 +212,10 @@ func (c *conn) flush() {
 type socketWriter struct{ c *conn }
 
 func (w socketWriter) Write(b []byte) (int, error) {
+	w.c.node.waitResumed(w.c.done)
+	if w.c.mute.Load() {
+		return len(b), nil
+	}
 	now := time.Now()
 	w.c.wrote.Store(now.UnixNano())
 	if err := w.c.socket.SetWriteDeadline(now.Add(w.c.node.opts.IdleTimeout)); err != nil {

@@ -34,6 +34,9 @@ type Node struct {
 	halted    chan struct{}
 	wg        sync.WaitGroup
 
+	gate   pauseGate
+	paused atomic.Bool
+
 	// life is held by who takes the node down or up; admin by who creates or deletes a bucket.
 	life, admin sync.Mutex
 
@@ -229,6 +232,7 @@ func (n *Node) accept() {
 			}
 			continue
 		}
+		n.waitResumed(n.gone)
 		c := newConn(n, socket)
 		n.mu.Lock()
 		if n.down {
@@ -272,6 +276,9 @@ func (n *Node) housekeep(done <-chan struct{}) {
 		case <-done:
 			return
 		case now := <-ticker.C:
+			if n.paused.Load() {
+				continue
+			}
 			for _, c := range n.dcpConns() {
 				c.end().tick(now)
 			}

@@ -33,6 +33,9 @@ type Options struct {
 	// Hooks, if set, is asked about the control frames of replications. It is meant for tests that need a faulty node.
 	Hooks Interceptor
 
+	// Faults, if set, is asked about every connection and every access to the disk. Package fault has one that is scripted.
+	Faults Faults
+
 	// Dir is the directory that the node keeps its buckets in, made if need be; no other node may have it at the same time.
 	// Without one, nothing outlives [Node.Stop] and [Node.Kill], and a seqno counts as persisted as soon as it exists.
 	Dir string

@@ -196,6 +196,10 @@ func (c *conn) seqnoPersistence(b *bucket, f mcbp.Frame) {
 			return
 		}
 	}
+	if c.node.opts.Faults != nil {
+		c.flush()
+		c.node.beforeDisk(b.name, DiskSync, c.done)
+	}
 	if b.vb(f.VBucket()) != v {
 		status = mcbp.StatusNotMyVBucket
 	}

@@ -1,0 +1,52 @@
+package kvnode
+
+import "sync"
+
+// pauseGate holds up whoever passes it while it is shut.
+type pauseGate struct {
+	mu sync.Mutex
+	// shut is closed when the gate opens; nil while it is open.
+	shut chan struct{}
+}
+
+// Pause makes the node behave like a process that was stopped: connections are accepted by nobody but the kernel, frames are
+// neither acted on nor sent, and no clock of the node runs, until Resume. Frames that are being acted on are finished. A
+// paused node can be closed. A second Pause does nothing.
+func (n *Node) Pause() {
+	n.gate.mu.Lock()
+	defer n.gate.mu.Unlock()
+	if n.gate.shut == nil {
+		n.gate.shut = make(chan struct{})
+		n.paused.Store(true)
+		n.log.Info("node_paused")
+	}
+}
+
+// Resume ends a pause, whoever asked for it. On a node that is not paused it does nothing.
+func (n *Node) Resume() {
+	n.gate.mu.Lock()
+	defer n.gate.mu.Unlock()
+	if n.gate.shut != nil {
+		n.paused.Store(false)
+		close(n.gate.shut)
+		n.gate.shut = nil
+		n.log.Info("node_resumed")
+	}
+}
+
+// waitResumed returns when the node is not paused, or done is closed.
+func (n *Node) waitResumed(done <-chan struct{}) {
+	for n.paused.Load() {
+		n.gate.mu.Lock()
+		shut := n.gate.shut
+		n.gate.mu.Unlock()
+		if shut == nil {
+			return
+		}
+		select {
+		case <-shut:
+		case <-done:
+			return
+		}
+	}
+}
