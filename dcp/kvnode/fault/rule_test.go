@@ -1,0 +1,125 @@
+package fault
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shearpin/shearpin/dcp/mcbp"
+)
+
+func TestRulesThatCannotBeFollowed(t *testing.T) {
+	s := NewScript(1)
+	where := func(mcbp.Frame) bool { return true }
+	for field, r := range map[string]Rule{
+		"Do":                {},
+		"After":             {After: -1, Do: Drop{}},
+		"Times":             {Times: -1, Do: Drop{}},
+		"Probability":       {Probability: 1.1, Do: Drop{}},
+		"Match.Role":        {Match: Match{Role: 9}, Do: Drop{}},
+		"Match.Direction":   {Match: Match{Direction: 9}, Do: Drop{}},
+		"Match.Frames":      {Match: Match{Frames: 9}, Do: Drop{}},
+		"Match.Statuses":    {Match: Match{Frames: Requests, Statuses: []mcbp.Status{0}}, Do: Drop{}},
+		"Do.For":            {Do: Delay{}},
+		"Do.Copies":         {Do: Duplicate{Copies: 1001}},
+		"Do.AtMost":         {Do: Hold{AtMost: -1}},
+		"Do.Until.Role":     {Do: Hold{Until: Match{Role: 9}}},
+		"Do.How":            {Do: Close{How: 9}},
+		"Do.By":             {Do: Seqnos{}},
+		"Do.Bytes":          {Do: Garbage{Bytes: 1 << 30}},
+		"Match.Direction 1": {Match: Match{Direction: Received}, Do: Trickle{}},
+		"Match.Direction 2": {Match: Match{Direction: Sent}, Do: StopReading{}},
+		"Match.Direction 3": {Match: Match{Direction: Received}, Do: Cut{}},
+		"Match.Direction 4": {Match: Match{Direction: Received}, Do: Truncate{}},
+		"Match.Direction 5": {Match: Match{Direction: Received}, Do: HugeLength{}},
+		"Match.Direction 6": {Match: Match{Direction: Received}, Do: Seqnos{By: 1}},
+		"Match.Direction 7": {Match: Match{Direction: Sent}, Do: RefuseRollback{}},
+		"Match.Frames 2":    {Match: Match{Frames: Answers}, Do: NoAnswer{}},
+		"Match.Frames 3":    {Match: Match{Frames: Requests, Direction: Sent}, Do: Answer{}},
+		"Match.Where":       {Match: Match{Where: where}, Do: Cut{}},
+		"Match.Opcodes":     {Match: Match{Opcodes: []mcbp.Opcode{1}}, Do: SlowDisk{}},
+		"Match.Connection":  {Match: Match{Connection: "x"}, Do: SlowDisk{}},
+		"Match.Role 2":      {Match: Match{Role: Consumer}, Do: EndStream{}},
+		"Match.Role 3":      {Match: Match{Role: Producer}, Do: RefuseRollback{}},
+		"Do.Every":          {Do: Trickle{Every: -1}},
+		"Do.Bytes 2":        {Do: Truncate{Bytes: -1}},
+		"Do.For 2":          {Do: Pause{For: -time.Second}},
+		"Do.For 3":          {Do: SlowDisk{For: -time.Second}},
+	} {
+		_, err := s.Add(r)
+		var wrong *RuleError
+		require.ErrorAs(t, err, &wrong, field)
+		want, _, _ := strings.Cut(field, " ")
+		assert.Equal(t, want, wrong.Field, field)
+		assert.NotEmpty(t, wrong.Why)
+	}
+	_, err := s.Add(Rule{Times: -3, Do: Drop{}})
+	require.EqualError(t, err, "fault: rule: Times is -3: must not be negative")
+	assert.Empty(t, s.rules.Load().faults)
+}
+
+func TestPatterns(t *testing.T) {
+	for _, c := range []struct {
+		pattern, name string
+		fits          bool
+	}{
+		{"", "anything", true},
+		{"a", "a", true},
+		{"a", "ab", false},
+		{"*", "", true},
+		{"a*", "ab", true},
+		{"*b", "ab", true},
+		{"*b", "ba", false},
+		{"a*b*c", "axxbxxc", true},
+		{"a*b*c", "axxc", false},
+		{"ab*ba", "aba", false},
+		{"replication:*->n1:*", "replication:n0->n1:default", true},
+		{"replication:*->n1:*", "replication:n1->n0:default", false},
+	} {
+		assert.Equal(t, c.fits, wild(c.pattern, c.name), "%q %q", c.pattern, c.name)
+	}
+}
+
+// A rule that will not strike any more costs the connections nothing, and neither does one for other connections.
+func TestTablesForgetRulesThatAreSpent(t *testing.T) {
+	s := NewScript(1)
+	f, err := s.Add(Rule{Match: Match{Connection: "x", Direction: Sent, Opcodes: []mcbp.Opcode{mcbp.OpDCPMutation}}, Times: 1, Do: Drop{}})
+	require.NoError(t, err)
+	other, mine := &identity{name: "y"}, &identity{name: "x"}
+	assert.Equal(t, [2]bool{true, true}, newTable(s.rules.Load(), other).idle)
+	table := newTable(s.rules.Load(), mine)
+	assert.Equal(t, [2]bool{true, false}, table.idle)
+	frame := mcbp.Frame((&mcbp.Packet{Opcode: mcbp.OpDCPMutation}).Frame())
+	assert.True(t, table.looks(Sent, frame))
+	assert.False(t, table.looks(Received, frame))
+	require.Same(t, f, table.strike(&sight{who: mine, way: Sent, frame: frame, vb: 0}))
+	assert.Nil(t, table.strike(&sight{who: mine, way: Sent, frame: frame, vb: 0}))
+	assert.Equal(t, [2]bool{true, true}, newTable(s.rules.Load(), mine).idle)
+}
+
+func TestHoldsAreForgottenWhenAllHasPassed(t *testing.T) {
+	s := NewScript(1)
+	f, err := s.Add(Rule{Match: Match{Opcodes: []mcbp.Opcode{1}}, Times: 1, Do: Hold{Until: Match{Opcodes: []mcbp.Opcode{2}}}})
+	require.NoError(t, err)
+	require.Equal(t, 1, f.strike(Strike{}))
+	require.Len(t, s.rules.Load().faults, 1, "somebody waits")
+	who := &identity{}
+	newTable(s.rules.Load(), who).passed(&sight{who: who, way: Sent, frame: (&mcbp.Packet{Opcode: 2}).Frame()})
+	assert.Empty(t, s.rules.Load().faults)
+}
+
+func TestStrikesAndActionsCanBeRead(t *testing.T) {
+	at := Strike{
+		Seq: 3, Action: Drop{}, Node: "n0", Connection: "link", Peer: "127.0.0.1:9", Role: Consumer, Direction: Received,
+		Opcode: mcbp.OpDCPAddStream, VBucket: 7,
+	}
+	assert.Equal(t, `3 drop: node n0 consumer 127.0.0.1:9 "link" received DCP_ADD_STREAM request opaque 00000000 vb 7`, at.String())
+	assert.Equal(t, "1 cut: node n1 client 127.0.0.1:9", Strike{Seq: 1, Action: Cut{}, Node: "n1", Peer: "127.0.0.1:9", Role: Client, VBucket: -1}.String())
+	assert.Equal(t, "1 a disk that hangs: node n1 disk sync", Strike{Seq: 1, Action: SlowDisk{}, Node: "n1", Disk: "sync"}.String())
+	assert.Equal(t, "unknown (9)", Role(9).String())
+	assert.Equal(t, "unknown (9)", Direction(9).String())
+	assert.Equal(t, "seqnos -3", Seqnos{By: -3}.String())
+}
