@@ -92,7 +92,7 @@ func TestTablesForgetRulesThatAreSpent(t *testing.T) {
 	assert.Equal(t, [2]bool{true, true}, newTable(s.rules.Load(), other).idle)
 	table := newTable(s.rules.Load(), mine)
 	assert.Equal(t, [2]bool{true, false}, table.idle)
-	frame := mcbp.Frame((&mcbp.Packet{Opcode: mcbp.OpDCPMutation}).Frame())
+	frame := (&mcbp.Packet{Opcode: mcbp.OpDCPMutation}).Frame()
 	assert.True(t, table.looks(Sent, frame))
 	assert.False(t, table.looks(Received, frame))
 	require.Same(t, f, table.strike(&sight{who: mine, way: Sent, frame: frame, vb: 0}))
