@@ -105,7 +105,7 @@ func TestAHoldEnds(t *testing.T) {
 	happened(t, f, 1)
 	f.Remove()
 	s.victim.expect(opaque, mcbp.StatusKeyNotFound)
-	f = s.add(fault.Rule{Match: received(aGet), Do: fault.Hold{Until: sent(aSet)}})
+	f = s.add(fault.Rule{Match: received(aGet), Do: fault.Hold{Until: sent(aSet), AtMost: time.Hour}})
 	s.victim.send(get)
 	happened(t, f, 1)
 	require.NoError(t, s.node.Close(), "and with the node")

@@ -62,6 +62,8 @@ type pair struct {
 	// hooks bend the nodes, if there is no plan; tune changes the options of managers that are started.
 	hooks kvnode.Interceptor
 	tune  func(*dcp.Options)
+	// script breaks the nodes.
+	script *fault.Script
 
 	mu    sync.Mutex
 	dials map[string]dialer // of the manager, by node; none is a net.Dialer
@@ -75,7 +77,9 @@ func newPair(t *testing.T, kind fault.Kind, limits dcp.Limits, prepare ...func(*
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	t.Cleanup(cancel)
-	p := &pair{t: t, ctx: ctx, nodes: map[string]*kvnode.Node{}, clients: map[string]*kv.Client{}}
+	p := &pair{
+		t: t, ctx: ctx, nodes: map[string]*kvnode.Node{}, clients: map[string]*kv.Client{}, script: fault.NewScript(1),
+	}
 	for _, f := range prepare {
 		f(p)
 	}
@@ -83,7 +87,7 @@ func newPair(t *testing.T, kind fault.Kind, limits dcp.Limits, prepare ...func(*
 		p.plan = fault.New(fault.Options{Kind: kind, VB: fault.AnyVBucket})
 	}
 	for _, name := range []string{producer, consumer} {
-		opts := kvnode.Options{Name: name, User: user, Password: password, Hooks: p.hooks}
+		opts := kvnode.Options{Name: name, User: user, Password: password, Hooks: p.hooks, Faults: p.script}
 		if p.plan != nil {
 			opts.Hooks = p.plan.For(name)
 		}
