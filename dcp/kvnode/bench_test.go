@@ -13,9 +13,12 @@ import (
 
 // BenchmarkSets writes small documents over four connections with 32 requests in flight each, clients and node on the same
 // processors. One operation is one document.
-func BenchmarkSets(b *testing.B) {
+func BenchmarkSets(b *testing.B) { sets(b) }
+
+func sets(b *testing.B, change ...func(*kvnode.Options)) {
+	b.Helper()
 	const connections, inFlight, vbuckets = 4, 32, 64
-	n := startNode(b, "n0")
+	n := startNode(b, "n0", change...)
 	admin := login(b, n)
 	for vb := range uint16(vbuckets) {
 		admin.setVBucket(vb, mcbp.VBucketActive)
@@ -70,9 +73,12 @@ func roomy(b *testing.B, n *kvnode.Node) {
 
 // BenchmarkReplication streams documents that are there already from one node to another, through a relay that looks at
 // every frame. One operation is one document of 256 bytes.
-func BenchmarkReplication(b *testing.B) {
+func BenchmarkReplication(b *testing.B) { replication(b) }
+
+func replication(b *testing.B, change ...func(*kvnode.Options)) {
+	b.Helper()
 	const vbuckets = 16
-	n0, n1 := startNode(b, "n0"), startNode(b, "n1")
+	n0, n1 := startNode(b, "n0", change...), startNode(b, "n1", change...)
 	roomy(b, n0)
 	roomy(b, n1)
 	a0, a1 := login(b, n0), login(b, n1)
