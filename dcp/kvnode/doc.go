@@ -34,6 +34,12 @@
 // exists, and what goes down is gone. Durable writes are refused. Only the default collection exists. Tombstones are kept for
 // ever, so the purge seqno is always 0.
 //
+// # As a test double
+//
+// Package fault breaks nodes on command: frames that are late, lost, doubled, held back, refused or spoilt, connections that
+// close or stall, streams that end at any step, a node that stops; its page has examples, and [Node.Pause] stops a node by
+// hand. Whatever happened is recorded, so that a test waits for it instead of sleeping.
+//
 // # Concurrency
 //
 // Each connection has one goroutine that reads, and a DCP connection a second that writes. Documents are guarded by their
