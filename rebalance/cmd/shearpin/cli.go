@@ -31,7 +31,11 @@ type streams struct {
 // commandLine is what kong fills.
 type commandLine struct {
 	Demo    demoCommand      `cmd:"" help:"Rebalance a cluster of embedded nodes under load, break it on request, and check that nothing was lost."`
+	Kvnode  kvnodeCommand    `cmd:"" name:"kvnode" help:"Run one embedded KV node until interrupted, and break it on request, over HTTP."`
 	Version kong.VersionFlag `help:"Print the version and exit."`
+
+	// chosen is the command that the line is for.
+	chosen string
 }
 
 // demoCommand is the demo with its ways of showing.
@@ -58,10 +62,16 @@ func run(args []string, s streams) int {
 	if done {
 		return status
 	}
-	if err == nil {
-		err = cmd.Demo.validate()
-	}
 	if err != nil {
+		return usageError(err, args, s)
+	}
+	if cmd.chosen == "kvnode" {
+		if err := cmd.Kvnode.validate(); err != nil {
+			return kvnodeUsageError(err, s)
+		}
+		return cmd.Kvnode.run(s)
+	}
+	if err := cmd.Demo.validate(); err != nil {
 		return usageError(err, args, s)
 	}
 	return cmd.Demo.run(args, s)
@@ -80,7 +90,10 @@ func parse(cmd *commandLine, args []string, s streams) (status int, done bool, e
 	if err != nil {
 		return 0, false, fmt.Errorf("command line: %w", err)
 	}
-	_, err = parser.Parse(args)
+	parsed, err := parser.Parse(args)
+	if err == nil {
+		cmd.chosen = parsed.Command()
+	}
 	return status, done, err
 }
 
@@ -90,7 +103,11 @@ func usageError(err error, args []string, s streams) int {
 		printJSON(s.out, demo.Failed(err))
 		return exitUsage
 	}
-	fmt.Fprintf(s.err, "shearpin: %v\nTry: shearpin demo --help\n", err)
+	command := "demo"
+	if slices.Contains(args, "kvnode") {
+		command = "kvnode"
+	}
+	fmt.Fprintf(s.err, "shearpin: %v\nTry: shearpin %s --help\n", err, command)
 	return exitUsage
 }
 

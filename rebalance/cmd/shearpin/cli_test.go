@@ -43,6 +43,9 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"result": checkResult,
 			"trace":  checkTrace,
+			"reach":  reach,
+			"http":   askHTTP,
+			"write":  write,
 		},
 		Deadline: time.Now().Add(5 * time.Minute),
 	})
