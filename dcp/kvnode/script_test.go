@@ -280,16 +280,17 @@ func TestStaleOpaqueOfAnAnswer(t *testing.T) {
 
 // A message under the opaque of the vbucket's stream before.
 func TestStaleOpaqueOfAStream(t *testing.T) {
-	p, script := scriptedPair(t, 7)
+	p, script := scriptedPair(t, 7, 8)
 	f := addRule(t, script, fault.Rule{
 		Match: fault.Match{Node: "n0", Role: fault.Producer, Direction: fault.Sent, Opcodes: []mcbp.Opcode{mcbp.OpDCPMutation}},
 		Do:    fault.StaleOpaque{},
 	})
 	p.r.open(7, 0)
 	first, _ := p.r.await("STREAM_REQ", 0, isRequest(mcbp.OpDCPStreamReq, 7))
-	p.a.set(7, "k", "v")
-	p.same(t, 7)
-	assert.Zero(t, f.Count())
+	p.r.open(8, 0)
+	p.a.set(8, "k", "v")
+	p.same(t, 8)
+	assert.Zero(t, f.Count(), "that is its only stream")
 	p.r.shutStream(7)
 	at := p.r.position()
 	p.r.open(7, 0)

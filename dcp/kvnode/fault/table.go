@@ -20,6 +20,8 @@ type table struct {
 	idle  [2]bool
 	// stale says that opaques are to be remembered.
 	stale bool
+	// watched says that somebody waits for frames that pass.
+	watched bool
 }
 
 func newTable(of *ruleset, who *identity) *table {
@@ -29,7 +31,7 @@ func newTable(of *ruleset, who *identity) *table {
 		if hold, ok := f.rule.Do.(Hold); ok {
 			if hold.Until.fitsConnection(who) {
 				t.want(&hold.Until)
-				fits = true
+				fits, t.watched = true, true
 			}
 		}
 		if _, disk := f.rule.Do.(SlowDisk); disk || !fits {

@@ -81,42 +81,49 @@ func (t *tap) Send(b []byte) error {
 	if table.idle[Sent-Received] && !t.memory.filters.Load() {
 		return t.s.Write(b)
 	}
-	waiting := 0 // b[waiting:at] has been looked at and is still to be written
+	written := 0 // b[written:at] has been looked at and waits, to leave with one write
 	for at := 0; at < len(b); {
 		n := mcbp.HeaderLen + int(mcbp.Frame(b[at:]).BodyLen())
-		f := mcbp.Frame(b[at : at+n : at+n])
-		gone := t.memory.filters.Load() && t.withheld(f)
-		if !gone && !table.looks(Sent, f) {
+		special := t.judge(table, b[at:at+n:at+n])
+		if special == nil {
 			at += n
 			continue
 		}
-		if at > waiting {
-			if err := t.s.Write(b[waiting:at]); err != nil {
+		if at > written {
+			if err := t.s.Write(b[written:at]); err != nil {
 				return err
 			}
 		}
-		at += n
-		waiting = at
-		if gone {
-			continue
-		}
-		s := t.look(table, Sent, f)
-		struck := table.strike(s)
-		if struck == nil {
-			if err := t.pass(s); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := struck.rule.Do.sent(t, struck, s); err != nil {
+		if err := special(); err != nil {
 			return err
 		}
+		at += n
+		written = at
 		table = t.table()
 	}
-	if waiting == len(b) {
+	if written == len(b) {
 		return nil
 	}
-	return t.s.Write(b[waiting:])
+	return t.s.Write(b[written:])
+}
+
+// judge returns what is done with a frame that is to be sent, or nil if it is just written.
+func (t *tap) judge(table *table, f mcbp.Frame) func() error {
+	if t.memory.filters.Load() && t.withheld(f) {
+		return func() error { return nil }
+	}
+	if !table.looks(Sent, f) {
+		return nil
+	}
+	s := t.look(table, Sent, f)
+	struck := table.strike(s)
+	switch {
+	case struck != nil:
+		return func() error { return struck.rule.Do.sent(t, struck, s) }
+	case table.watched:
+		return func() error { return t.pass(s) }
+	}
+	return nil
 }
 
 // Closed implements [kvnode.Tap].

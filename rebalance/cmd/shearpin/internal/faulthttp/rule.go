@@ -259,13 +259,13 @@ var actions = map[string]func(fields []byte) (fault.Action, error){
 	}),
 }
 
-func of[T any](make func(T) (fault.Action, error)) func([]byte) (fault.Action, error) {
+func of[T any](from func(T) (fault.Action, error)) func([]byte) (fault.Action, error) {
 	return func(fields []byte) (fault.Action, error) {
 		var in T
 		if err := decode(bytes.NewReader(fields), &in, "do."); err != nil {
 			return nil, err
 		}
-		return make(in)
+		return from(in)
 	}
 }
 
@@ -292,8 +292,8 @@ func parseAction(b json.RawMessage) (fault.Action, error) {
 	if err := json.Unmarshal(fields["action"], &name); err != nil {
 		name = string(fields["action"])
 	}
-	make := actions[name]
-	if make == nil {
+	from := actions[name]
+	if from == nil {
 		return nil, &FieldError{"do.action", strconv.Quote(name), "must be one of " + strings.Join(Actions(), ", ")}
 	}
 	delete(fields, "action")
@@ -301,5 +301,5 @@ func parseAction(b json.RawMessage) (fault.Action, error) {
 	if err != nil {
 		return nil, err
 	}
-	return make(rest)
+	return from(rest)
 }
