@@ -2,7 +2,6 @@ package kvnode_test
 
 import (
 	"context"
-	"errors"
 	"os"
 	"testing"
 	"time"
@@ -125,8 +124,6 @@ func (s *stage) value(key string) string {
 }
 
 func (s *stage) seqno() uint64 { return statUint(s.t, s.admin, "vbucket-seqno", 7, "high_seqno") }
-
-func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 // scriptedPair is pairOf with a script for both nodes.
 func scriptedPair(t *testing.T, vbs ...uint16) (*pair, *fault.Script) {

@@ -203,16 +203,11 @@ func TestAScriptKeepsALimitedMemory(t *testing.T) {
 func TestRulesComeAndGoUnderTraffic(t *testing.T) {
 	p, script := scriptedPair(t, 7)
 	p.r.open(7, 0)
-	stop := make(chan struct{})
+	written := make(chan struct{}, 1)
 	var wg sync.WaitGroup
 	for range 2 {
 		wg.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
+			for range written {
 				for _, r := range []fault.Rule{
 					{Match: sent(fault.Match{Opcodes: []mcbp.Opcode{mcbp.OpSet}, VBuckets: []uint16{7}}), Do: fault.Trickle{Bytes: 10}},
 					{Match: fault.Match{Role: fault.Producer, Opcodes: []mcbp.Opcode{mcbp.OpDCPMutation}}, Do: fault.Delay{For: 1}},
@@ -230,8 +225,12 @@ func TestRulesComeAndGoUnderTraffic(t *testing.T) {
 	}
 	for i := range 500 {
 		p.a.set(7, fmt.Sprint(i), "v")
+		select {
+		case written <- struct{}{}:
+		default: // they are still busy with the one before
+		}
 	}
-	close(stop)
+	close(written)
 	wg.Wait()
 	p.same(t, 7)
 }

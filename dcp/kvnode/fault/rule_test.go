@@ -111,6 +111,41 @@ func TestHoldsAreForgottenWhenAllHasPassed(t *testing.T) {
 	assert.Empty(t, s.rules.Load().faults)
 }
 
+func TestStrikesOfLongAgoAreForgotten(t *testing.T) {
+	s := NewScript(1)
+	f, err := s.Add(Rule{Do: Drop{}})
+	require.NoError(t, err)
+	for range 3*maxStrikes + 1 {
+		f.strike(Strike{})
+		require.LessOrEqual(t, len(s.strikes), 2*maxStrikes)
+	}
+	strikes := s.Strikes()
+	require.Len(t, strikes, maxStrikes)
+	assert.EqualValues(t, 2*maxStrikes+2, strikes[0].Seq)
+}
+
+// What is remembered of a connection is bounded as well.
+func TestRequestsWithoutAnswersAreForgotten(t *testing.T) {
+	m := newMemory()
+	for i := range uint32(3 * maxRequests) {
+		f := (&mcbp.Packet{Opcode: mcbp.OpSet, VBucket: 7, Opaque: mcbp.OpaqueFromUint32(i)}).Frame()
+		m.know(&sight{way: Received, frame: f})
+		m.opaques(&sight{way: Received, frame: (&mcbp.Packet{Opcode: mcbp.OpDCPStreamReq, VBucket: uint16(i)}).Frame()})
+		m.mute(f)
+		m.end(7, f.Opaque())
+		require.LessOrEqual(t, len(m.requests), maxRequests)
+		require.LessOrEqual(t, len(m.ring), maxRequests)
+		require.LessOrEqual(t, len(m.kinds), maxOpaques)
+		require.LessOrEqual(t, len(m.mutes), maxMuted)
+		require.LessOrEqual(t, len(m.streams), maxOver)
+	}
+	answer := &sight{way: Sent, vb: -1, frame: (&mcbp.Packet{
+		Magic: mcbp.MagicResponse, Opcode: mcbp.OpSet, Opaque: mcbp.OpaqueFromUint32(3*maxRequests - 1),
+	}).Frame()}
+	m.know(answer)
+	assert.Equal(t, 7, answer.vb, "the newest are known")
+}
+
 func TestStrikesAndActionsCanBeRead(t *testing.T) {
 	at := Strike{
 		Seq: 3, Action: Drop{}, Node: "n0", Connection: "link", Peer: "127.0.0.1:9", Role: Consumer, Direction: Received,
