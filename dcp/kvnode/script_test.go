@@ -1,6 +1,7 @@
 package kvnode_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -151,8 +152,8 @@ func TestCloseWithFIN(t *testing.T) {
 		s := stageFor(t)
 		s.add(fault.Rule{Match: match, Do: fault.Close{}})
 		first := s.victim.send(noop())
-		s.victim.send(setPacket(7, "k", "v"))
-		s.victim.send(setPacket(7, "more", "v")) // bytes that are not read must not turn the end into a reset
+		more := bytes.Repeat(noop().Frame(), 10_000) // bytes that are not acted on must not turn the end into a reset
+		s.victim.write(append(setPacket(7, "k", "v").Frame(), more...))
 		s.victim.expect(first, mcbp.StatusSuccess)
 		_, err := s.victim.tryRead()
 		require.ErrorIs(t, err, io.EOF)
@@ -413,6 +414,32 @@ func TestPauseOfANode(t *testing.T) {
 	require.NoError(t, s.node.Close(), "a paused node can be closed")
 }
 
+// Nothing is acted on while the node is paused, whoever is asked first.
+func TestPauseOfANodeWithoutAScript(t *testing.T) {
+	n := startNode(t, "n0")
+	c := login(t, n)
+	c.setVBucket(7, mcbp.VBucketActive)
+	n.Pause()
+	set := c.send(setPacket(7, "k", "v"))
+	c.silent()
+	resumed := time.Now()
+	n.Resume()
+	assert.GreaterOrEqual(t, c.expect(set, mcbp.StatusSuccess).CAS(), uint64(resumed.UnixNano())&^0xffff)
+}
+
+func TestAPausedNodeAcceptsNobody(t *testing.T) {
+	script := fault.NewScript(1)
+	n := startNode(t, "n0", scripted(script))
+	n.Pause()
+	cut := addRule(t, script, fault.Rule{Do: fault.Cut{}})
+	c := connect(t, n)
+	c.silent()
+	assert.Zero(t, cut.Count())
+	n.Resume()
+	_, err := c.tryRead()
+	require.ErrorIs(t, err, syscall.ECONNRESET)
+}
+
 func TestPauseByAFrame(t *testing.T) {
 	for _, match := range []fault.Match{received(aSet), sent(aSet)} {
 		s := stageFor(t)
@@ -576,7 +603,7 @@ func TestAnEndedStreamTakesNoRoomInTheBuffer(t *testing.T) {
 		})
 		p := openDCP(t, n, kvnode.RoleProducer, testLink, "")
 		p.control("connection_buffer_size", "1000000")
-		cost, end := 0, 0
+		var cost, end int
 		p.write(mcbp.StreamRequest{VBucket: 7, Opaque: mcbp.Opaque{1}, End: mcbp.EndSeqnoForever}.Append(nil))
 		for {
 			m := p.read()
