@@ -157,6 +157,9 @@ func TestCloseWithFIN(t *testing.T) {
 		s.victim.expect(first, mcbp.StatusSuccess)
 		_, err := s.victim.tryRead()
 		require.ErrorIs(t, err, io.EOF)
+		for range 100 {
+			s.victim.write(more) // and are taken: nothing is reset
+		}
 		assert.Equal(t, match.Direction == fault.Sent, s.value("k") == "v")
 	}
 }

@@ -114,7 +114,7 @@ func (s *Session) HalfClose() {
 }
 
 // Finish closes the connection so that all that was written arrives: the peer reads the end of the stream behind it, and
-// what it still sends is read and thrown away, for a second at most.
+// what it still sends is read and thrown away, for ten seconds at most.
 func (s *Session) Finish() {
 	s.c.finishing.Store(true)
 	s.HalfClose()
@@ -233,10 +233,10 @@ func (c *conn) writer() io.Writer {
 }
 
 // lingerLimit is how long a connection that was finished waits for its peer to close too.
-const lingerLimit = time.Second
+const lingerLimit = 10 * time.Second
 
 // linger waits for the peer's end of a connection that was finished. Closed at once, with bytes of the peer unread, it would
-// be reset, and the peer might lose what was written last.
+// be reset, and on some systems the peer would lose what was written last.
 func (c *conn) linger() {
 	deadline := time.Now().Add(lingerLimit)
 	scrap := make([]byte, 4<<10)
