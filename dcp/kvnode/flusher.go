@@ -180,6 +180,7 @@ func (w *flusher) commit(flights []flight, size int64) error {
 	}
 	failing := false
 	for retry := firstFlushRetry; ; retry = min(2*retry, lastFlushRetry) {
+		w.b.node.beforeDisk(w.b.name, DiskWrite, w.quit)
 		if !w.stopping() && !w.pace.wait(size, w.quit) && !w.flush {
 			return errFrozen
 		}

@@ -10,8 +10,8 @@ type pauseGate struct {
 }
 
 // Pause makes the node behave like a process that was stopped: connections are accepted by nobody but the kernel, frames are
-// neither acted on nor sent, and no clock of the node runs, until Resume. Frames that are being acted on are finished. A
-// paused node can be closed. A second Pause does nothing.
+// neither acted on nor sent, nothing goes to the disk, and no clock of the node runs, until Resume, also across a restart.
+// Frames that are being acted on are finished. A paused node can be stopped, killed and closed. A second Pause does nothing.
 func (n *Node) Pause() {
 	n.gate.mu.Lock()
 	defer n.gate.mu.Unlock()

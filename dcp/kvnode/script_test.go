@@ -2,6 +2,7 @@ package kvnode_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -391,12 +392,44 @@ func TestSlowDisk(t *testing.T) {
 	assert.Zero(t, other.Count()+reads.Count())
 	struck := s.script.Strikes()
 	require.Len(t, struck, 1)
-	assert.Equal(t, "sync", struck[0].Disk)
+	assert.Equal(t, "write", struck[0].Disk)
 
 	f = addRule(t, s.script, fault.Rule{Do: fault.SlowDisk{}})
 	s.victim.send(ask)
 	happened(t, f, 1)
 	require.NoError(t, s.node.Close(), "a node with a disk that hangs can be closed")
+}
+
+// In a node with a directory, the flusher and the warm-up are held up, and clients are not.
+func TestSlowDiskOfANodeThatHasOne(t *testing.T) {
+	script := fault.NewScript(1)
+	n := startNode(t, "n0", onDisk(t.TempDir()), scripted(script))
+	c := login(t, n)
+	f := addRule(t, script, fault.Rule{Do: fault.SlowDisk{Kinds: []kvnode.DiskKind{kvnode.DiskWrite}}})
+	c.setVBucket(7, mcbp.VBucketActive)
+	c.set(7, "k", "v")
+	happened(t, f, 1)
+	ask := c.send(&mcbp.Packet{Opcode: mcbp.OpSeqnoPersistence, VBucket: 7, Extras: binary.BigEndian.AppendUint64(nil, 1)})
+	c.silent()
+	login(t, n).set(7, "k", "nobody waits for the disk")
+	f.Remove()
+	c.expect(ask, mcbp.StatusSuccess)
+
+	f = addRule(t, script, fault.Rule{Do: fault.SlowDisk{Kinds: []kvnode.DiskKind{kvnode.DiskRead}}})
+	require.NoError(t, n.Stop())
+	require.NoError(t, n.Restart())
+	happened(t, f, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), aWhile)
+	defer cancel()
+	require.ErrorIs(t, n.Warm(ctx), context.DeadlineExceeded)
+	f.Remove()
+	require.NoError(t, n.Warm(t.Context()))
+
+	f = addRule(t, script, fault.Rule{Do: fault.SlowDisk{}})
+	c = login(t, n)
+	c.set(7, "k", "w")
+	happened(t, f, 1)
+	require.NoError(t, n.Close(), "and it can be closed")
 }
 
 func TestPauseOfANode(t *testing.T) {
@@ -415,6 +448,22 @@ func TestPauseOfANode(t *testing.T) {
 	s.node.Pause()
 	s.victim.send(noop())
 	require.NoError(t, s.node.Close(), "a paused node can be closed")
+}
+
+func TestAPausedNodeLeavesItsDiskAlone(t *testing.T) {
+	n := startNode(t, "n0", onDisk(t.TempDir()))
+	c := login(t, n)
+	c.setVBucket(7, mcbp.VBucketActive)
+	c.set(7, "k", "v")
+	require.Equal(t, mcbp.StatusSuccess, c.persist(7, 1))
+	n.Pause()
+	n.Kill()
+	require.NoError(t, n.Restart())
+	ctx, cancel := context.WithTimeout(t.Context(), aWhile)
+	defer cancel()
+	require.ErrorIs(t, n.Warm(ctx), context.DeadlineExceeded)
+	n.Resume()
+	require.NoError(t, n.Warm(t.Context()))
 }
 
 // Nothing is acted on while the node is paused, whoever is asked first.

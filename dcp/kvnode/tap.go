@@ -43,14 +43,14 @@ type Tap interface {
 // DiskKind is what a node does to its disk.
 type DiskKind uint8
 
-// The kinds. A node writes in batches; a sync makes what was written survive an unclean restart.
+// The kinds. A node reads a vbucket at a time while it warms up, and writes changes in batches, each of which survives an
+// unclean restart when it is written. Without a disk, the only writes are those that a SEQNO_PERSISTENCE stands for.
 const (
 	DiskRead DiskKind = iota
 	DiskWrite
-	DiskSync
 )
 
-var diskKindNames = [...]string{DiskRead: "read", DiskWrite: "write", DiskSync: "sync"}
+var diskKindNames = [...]string{DiskRead: "read", DiskWrite: "write"}
 
 // String is the kind's name.
 func (k DiskKind) String() string {
@@ -66,9 +66,10 @@ type DiskOp struct {
 	Kind         DiskKind
 }
 
-// beforeDisk lets the faults hold up an access to the disk until they have had enough of it, or done is closed. The caller
+// beforeDisk lets a pause and the faults hold up an access to the disk until they are over, or done is closed. The caller
 // holds no lock.
 func (n *Node) beforeDisk(bucket string, kind DiskKind, done <-chan struct{}) {
+	n.waitResumed(done)
 	if n.opts.Faults != nil {
 		n.opts.Faults.Disk(DiskOp{Node: n.opts.Name, Bucket: bucket, Kind: kind}, done)
 	}

@@ -196,9 +196,9 @@ func (c *conn) seqnoPersistence(b *bucket, f mcbp.Frame) {
 			return
 		}
 	}
-	if c.node.opts.Faults != nil {
+	if c.node.disk == nil && c.node.opts.Faults != nil {
 		c.flush()
-		c.node.beforeDisk(b.name, DiskSync, c.done)
+		c.node.beforeDisk(b.name, DiskWrite, c.done)
 	}
 	if b.vb(f.VBucket()) != v {
 		status = mcbp.StatusNotMyVBucket

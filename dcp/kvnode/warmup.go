@@ -69,6 +69,7 @@ func (b *bucket) load(w *warmup) error {
 		return err
 	}
 	for _, id := range ids {
+		b.node.beforeDisk(b.name, DiskRead, w.quit)
 		h, items, err := w.file.read(id)
 		if err != nil {
 			return err

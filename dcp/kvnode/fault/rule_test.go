@@ -153,7 +153,7 @@ func TestStrikesAndActionsCanBeRead(t *testing.T) {
 	}
 	assert.Equal(t, `3 drop: node n0 consumer 127.0.0.1:9 "link" received DCP_ADD_STREAM request opaque 00000000 vb 7`, at.String())
 	assert.Equal(t, "1 cut: node n1 client 127.0.0.1:9", Strike{Seq: 1, Action: Cut{}, Node: "n1", Peer: "127.0.0.1:9", Role: Client, VBucket: -1}.String())
-	assert.Equal(t, "1 a disk that hangs: node n1 disk sync", Strike{Seq: 1, Action: SlowDisk{}, Node: "n1", Disk: "sync"}.String())
+	assert.Equal(t, "1 a disk that hangs: node n1 disk write", Strike{Seq: 1, Action: SlowDisk{}, Node: "n1", Disk: "write"}.String())
 	assert.Equal(t, "unknown (9)", Role(9).String())
 	assert.Equal(t, "unknown (9)", Direction(9).String())
 	assert.Equal(t, "seqnos -3", Seqnos{By: -3}.String())

@@ -249,7 +249,7 @@ var actions = map[string]func(fields []byte) (fault.Action, error){
 		}
 		slow := fault.SlowDisk{For: d}
 		for _, name := range a.Kinds {
-			kind, err := named("do.kinds", name, kvnode.DiskRead, kvnode.DiskWrite, kvnode.DiskSync)
+			kind, err := named("do.kinds", name, kvnode.DiskRead, kvnode.DiskWrite)
 			if err != nil {
 				return nil, err
 			}
