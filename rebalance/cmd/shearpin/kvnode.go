@@ -15,6 +15,7 @@ import (
 
 	"github.com/shearpin/shearpin/dcp/kvnode"
 	"github.com/shearpin/shearpin/dcp/kvnode/fault"
+	"github.com/shearpin/shearpin/dcp/mcbp"
 	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/demo"
 	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/faulthttp"
 )
@@ -26,6 +27,7 @@ const passwordVariable = "SHEARPIN_PASSWORD"
 type kvnodeCommand struct {
 	Listen   string   `default:"127.0.0.1:11210" placeholder:"ADDR" help:"Where clients connect (${default}); port 0 is any free one."`
 	Name     string   `default:"n0" placeholder:"NAME" help:"The node's identity in topologies (${default})."`
+	Data     string   `placeholder:"DIR" help:"The directory that buckets are kept in; without, in memory only."`
 	Bucket   []string `placeholder:"NAME:VBUCKETS" sep:"none" help:"A bucket to begin with; may be given several times."`
 	User     string   `placeholder:"NAME" help:"The one account, whose password is in the environment variable SHEARPIN_PASSWORD; without, nobody has to authenticate."`
 	Admin    string   `placeholder:"ADDR" help:"Where faults are added and removed, over HTTP; without, not at all. Anybody who reaches it can break the node."`
@@ -84,7 +86,7 @@ type ready struct {
 func (c *kvnodeCommand) run(s streams) int {
 	script := fault.NewScript(c.Seed)
 	node, err := kvnode.Start(kvnode.Options{
-		Name: c.Name, Addr: c.Listen, User: c.User, Password: os.Getenv(passwordVariable), Faults: script,
+		Name: c.Name, Addr: c.Listen, Dir: c.Data, User: c.User, Password: os.Getenv(passwordVariable), Faults: script,
 		Log: slog.New(slog.NewTextHandler(s.err, nil)),
 	})
 	if err != nil {
@@ -97,8 +99,11 @@ func (c *kvnodeCommand) run(s streams) int {
 		closeAdmin, up.Admin, err = c.serveFaults(script, node, s)
 	}
 	for _, b := range c.buckets {
-		if err == nil {
-			err = node.CreateBucket(b.name, b.vbuckets)
+		if err != nil {
+			break
+		}
+		if err = node.CreateBucket(b.name, b.vbuckets); errors.Is(err, mcbp.StatusKeyExists) {
+			err = nil // it was in the directory
 		}
 	}
 	if err == nil {

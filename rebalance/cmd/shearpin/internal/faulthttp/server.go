@@ -5,7 +5,9 @@
 //	GET    /faults/1          one of them; ?happened=3&timeout=10s waits until it has happened three times
 //	DELETE /faults/1          remove it
 //	GET    /strikes           what happened, in order
-//	POST   /pause, /resume    stop and go on, the whole node
+//	POST   /pause, /resume    stop the whole node, and let it go on
+//	POST   /kill, /stop       take the node down, as a crash or in good order; its port stays
+//	POST   /restart           bring it up again
 //
 // A rule has the fields of [fault.Rule] in snake case; its action is an object with the action's name:
 //
@@ -63,8 +65,21 @@ func NewServer(script *fault.Script, node *kvnode.Node, anywhere bool) *http.Ser
 	mux.HandleFunc("GET /faults/{id}", h.get)
 	mux.HandleFunc("DELETE /faults/{id}", h.remove)
 	mux.HandleFunc("GET /strikes", h.strikes)
-	mux.HandleFunc("POST /pause", func(w http.ResponseWriter, _ *http.Request) { node.Pause(); w.WriteHeader(http.StatusNoContent) })
-	mux.HandleFunc("POST /resume", func(w http.ResponseWriter, _ *http.Request) { node.Resume(); w.WriteHeader(http.StatusNoContent) })
+	for path, do := range map[string]func() error{
+		"/pause":   func() error { node.Pause(); return nil },
+		"/resume":  func() error { node.Resume(); return nil },
+		"/kill":    func() error { node.Kill(); return nil },
+		"/stop":    node.Stop,
+		"/restart": node.Restart,
+	} {
+		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, _ *http.Request) {
+			if err := do(); err != nil {
+				refuse(w, http.StatusConflict, err)
+				return
+			}
+			w.WriteHeader(http.StatusNoContent)
+		})
+	}
 	return &http.Server{
 		Handler: h.guard(mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		WriteTimeout: maxWait + 10*time.Second, IdleTimeout: maxWait, MaxHeaderBytes: 16 << 10,

@@ -145,6 +145,23 @@ func TestPauseOverHTTP(t *testing.T) {
 	require.NoError(t, err)
 }
 
+func TestANodeGoesDownAndUpOverHTTP(t *testing.T) {
+	s := newSite(t, false)
+	for _, path := range []string{"/kill", "/stop"} {
+		code, _ := s.ask("POST", path, "")
+		require.Equal(t, http.StatusNoContent, code)
+		_, err := kv.Connect(t.Context(), kv.Endpoint{Node: "n0", Addr: s.node.Addr()}, "orders")
+		require.Error(t, err)
+		code, _ = s.ask("POST", "/restart", "")
+		require.Equal(t, http.StatusNoContent, code)
+		require.NoError(t, s.node.CreateBucket("orders", 16), "a node without a directory forgets")
+		s.connect()
+	}
+	code, running := s.ask("POST", "/restart", "")
+	assert.Equal(t, http.StatusConflict, code)
+	assert.Contains(t, running["error"], "is running")
+}
+
 func TestRequestsThatAreRefused(t *testing.T) {
 	s := newSite(t, false)
 	for name, c := range map[string]struct {
