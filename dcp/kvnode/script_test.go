@@ -84,6 +84,7 @@ func TestHoldReordersAcrossSockets(t *testing.T) {
 		get := s.victim.send(&mcbp.Packet{Opcode: mcbp.OpGet, VBucket: 7, Key: []byte("k")})
 		happened(t, f, 1)
 		s.victim.silent()
+		assert.Equal(t, "old", s.value("k"), "others are not held")
 		s.admin.set(7, "k", "new")
 		answer := s.victim.expect(get, mcbp.StatusSuccess)
 		if match.Direction == fault.Received {

@@ -93,7 +93,7 @@ func TestRulesOverHTTP(t *testing.T) {
 	client := s.connect()
 	require.NoError(t, client.SetVBucket(t.Context(), 7, mcbp.VBucketActive, nil))
 	code, added := s.ask("POST", "/faults", `{
-		"name": "full", "times": 1,
+		"name": "full",
 		"match": {"direction": "received", "opcodes": ["set"], "vbuckets": [7]},
 		"do": {"action": "answer", "status": "0x82"}}`)
 	require.Equal(t, http.StatusCreated, code, added)
@@ -121,6 +121,8 @@ func TestRulesOverHTTP(t *testing.T) {
 	assert.JSONEq(t, `[{"id":1,"name":"full","action":"answer no memory (0x82)","happened":1},{"id":2,"action":"drop","happened":0}]`, text)
 	code, _ = s.ask("DELETE", "/faults/1", "")
 	assert.Equal(t, http.StatusOK, code)
+	_, err = client.Set(t.Context(), 7, "k", []byte("v"), 0, 0, 0)
+	require.NoError(t, err)
 	code, gone := s.ask("DELETE", "/faults/1", "")
 	assert.Equal(t, http.StatusNotFound, code)
 	assert.Equal(t, "id", gone["field"])
