@@ -210,6 +210,9 @@ func (w *bucketWork) finish(ctx context.Context) error {
 	if err := w.verify(ctx, doc, leaving); err != nil {
 		return err
 	}
+	if len(leaving) > 0 {
+		w.publish(ctx) // the last map that the leaving nodes are told
+	}
 	if _, err := w.env.buckets.Update(ctx, w.name, func(d *store.BucketDoc) error {
 		if d.Epoch != w.stamp.Epoch {
 			return &store.StaleEpochError{Bucket: w.name, Epoch: w.stamp.Epoch, Current: d.Epoch}
@@ -219,18 +222,22 @@ func (w *bucketWork) finish(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	// Clients learn of the new map before the leaving nodes go; a node that cannot be told now is told later.
-	if _, err := within(ctx, publishLimit, func(ctx context.Context) (any, error) {
-		return w.env.system.Whereis(publisherName).Call(ctx, publishMap{w.name})
-	}); err != nil {
-		w.env.log("rebalancer", "bucket", w.name).Info("map_not_published", "err", err)
-	}
+	w.publish(ctx) // clients learn of the new map before the leaving nodes go
 	for _, node := range leaving {
 		if err := w.env.dropMember(ctx, w.name, node); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// publish has the map brought to all nodes, and waits. A node that cannot be told now is told later.
+func (w *bucketWork) publish(ctx context.Context) {
+	if _, err := within(ctx, publishLimit, func(ctx context.Context) (any, error) {
+		return w.env.system.Whereis(publisherName).Call(ctx, publishMap{w.name})
+	}); err != nil {
+		w.env.log("rebalancer", "bucket", w.name).Info("map_not_published", "err", err)
+	}
 }
 
 // verify asks all servers until nothing differs from the map. Copies that the moves were to delete are deleted once more;

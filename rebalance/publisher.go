@@ -44,6 +44,8 @@ type lane struct {
 	// doubtful says that an attempt was abandoned whose configuration may yet arrive: this publisher's own, or one of the
 	// publisher before it.
 	doubtful bool
+	// leaving says that the node is no server any more: it is told of latest and then of nothing.
+	leaving bool
 }
 
 // publishable is a configuration that can be sent.
@@ -274,7 +276,9 @@ func (p *publisher) fresh(c *actors.Context, bucket string, pub *publication, re
 	}
 }
 
-// fanOut gives every server, and every node that was one, the configuration.
+// fanOut gives every server the configuration. A node that was one keeps the last map that it was in, which says where everything is:
+// NOT_MY_VBUCKET brings the map, and if the node is not in it gocbcore closes the connection on which it is just learning, and never
+// gets over that. The list of nodes comes in no such answer; a node that was a server is told of it once more, whoever asks it.
 func (p *publisher) fanOut(c *actors.Context, bucket string, pub *publication, ready publishable) {
 	for _, node := range ready.servers {
 		if pub.lanes[node] != nil {
@@ -294,10 +298,21 @@ func (p *publisher) fanOut(c *actors.Context, bucket string, pub *publication, r
 		}
 	}
 	for node, l := range pub.lanes {
-		l.latest = ready
-		p.send(c, bucket, node, l)
+		l.leaving = !slices.Contains(ready.servers, node)
+		if !l.leaving || bucket == nodeList {
+			l.latest = ready
+			p.send(c, bucket, node, l)
+		} else if !l.sending {
+			pub.drop(node)
+		}
 	}
 	p.answerWaiters(pub)
+}
+
+// drop ends the way to a node.
+func (pub *publication) drop(node string) {
+	_ = pub.lanes[node].connection.Close()
+	delete(pub.lanes, node)
 }
 
 func (p *publisher) send(c *actors.Context, bucket, node string, l *lane) {
@@ -329,9 +344,8 @@ func (p *publisher) mapSent(c *actors.Context, m mapSent) {
 	case m.err == nil:
 		l.sent = m.revision
 		p.log.Debug("map_published", "bucket", m.bucket, "node", m.node, "revision", m.revision)
-		if !slices.Contains(l.latest.servers, m.node) && l.sent == l.latest.revision {
-			_ = l.connection.Close()
-			delete(pub.lanes, m.node)
+		if l.leaving && l.sent >= l.latest.revision {
+			pub.drop(m.node)
 			return
 		}
 		if l.doubtful {
@@ -339,10 +353,9 @@ func (p *publisher) mapSent(c *actors.Context, m mapSent) {
 			c.SendAfter(publishLimit, repeatLane{m.bucket, m.node})
 		}
 		p.send(c, m.bucket, m.node, l)
-	case !slices.Contains(l.latest.servers, m.node):
+	case l.leaving:
 		// It holds nothing any more, and may be switched off.
-		_ = l.connection.Close()
-		delete(pub.lanes, m.node)
+		pub.drop(m.node)
 	default:
 		l.doubtful = true
 		p.log.Warn("map_not_published", "bucket", m.bucket, "node", m.node, "err", m.err)

@@ -253,3 +253,46 @@ func TestPublishedMeansTheListOfNodesToo(t *testing.T) {
 		assert.Equal(t, i.listed()["n3"], i.listed()["n2"])
 	})
 }
+
+// Clients that learn from a node of a map without it close their connection to it, and one that is widely used never gets over that:
+// a node that leaves keeps the last map that it is in, which says where everything is by then.
+func TestANodeThatLeavesIsNotToldOfAMapWithoutIt(t *testing.T) {
+	inFakeCluster(t, func(t *testing.T, i *interrupted) {
+		require.NoError(t, after(t.Context(), 2*publishLimit), "the publisher sends its first map twice")
+		last := i.touch()
+		ops := i.journal()
+		gate := i.world.gate
+		i.world.setGate(func(ctx context.Context, op fakeOp) error {
+			_ = gate(ctx, op)
+			return after(ctx, time.Second)
+		})
+		i.cluster.env.publish("orders")
+		synctest.Wait() // the last map with n2 is under way
+		_, err := i.cluster.env.buckets.Update(t.Context(), "orders", func(doc *store.BucketDoc) error {
+			for vb, chain := range doc.Map {
+				doc.Map[vb] = chain.Without("n2").Aligned(2)
+			}
+			doc.Servers = []string{"n0", "n1"}
+			return nil
+		})
+		require.NoError(t, err)
+		require.NoError(t, i.published())
+		require.NoError(t, after(t.Context(), time.Minute))
+		assert.Equal(t, last, i.revisions()["n2"])
+		assert.Greater(t, i.revisions()["n0"], last)
+		assert.Equal(t, i.revisions()["n0"], i.revisions()["n1"])
+		assert.Equal(t, i.listed()["n0"], i.listed()["n2"], "which is told of the others, all the same")
+		told := 0
+		for _, op := range ops() {
+			if op.Node == "n2" {
+				told++
+			}
+		}
+		assert.Equal(t, 2, told, "the map, the list, and no more")
+
+		require.NoError(t, i.cluster.env.buckets.SetServers(t.Context(), "orders", []string{"n0", "n1", "n2"}))
+		require.NoError(t, i.published())
+		assert.Equal(t, i.revisions()["n0"], i.revisions()["n2"], "back again")
+		assert.Equal(t, i.listed()["n0"], i.listed()["n2"])
+	})
+}
