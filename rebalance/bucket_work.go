@@ -192,6 +192,10 @@ const (
 	verifyPause = 50 * time.Millisecond
 )
 
+// lastMapPause keeps the last map of a rebalance apart from the one before. Moves make many maps at once, and gocbcore, which may take two
+// at the same time, may then be left with the older, until there is a newer one: the last must not meet another.
+const lastMapPause = 250 * time.Millisecond
+
 // finish lets go of the bucket, checks that every copy and stream is as the map wants it, and takes the nodes that hold
 // nothing any more out of the bucket.
 func (w *bucketWork) finish(ctx context.Context) error {
@@ -210,8 +214,11 @@ func (w *bucketWork) finish(ctx context.Context) error {
 	if err := w.verify(ctx, doc, leaving); err != nil {
 		return err
 	}
-	if len(leaving) > 0 {
-		w.publish(ctx) // the last map that the leaving nodes are told
+	w.publish(ctx) // the last map that the leaving nodes are told
+	select {
+	case <-time.After(lastMapPause):
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 	if _, err := w.env.buckets.Update(ctx, w.name, func(d *store.BucketDoc) error {
 		if d.Epoch != w.stamp.Epoch {

@@ -296,3 +296,29 @@ func TestANodeThatLeavesIsNotToldOfAMapWithoutIt(t *testing.T) {
 		assert.Equal(t, i.listed()["n0"], i.listed()["n2"])
 	})
 }
+
+// A client that takes two maps at once may be left with the older one. The last map of a rebalance comes alone.
+func TestTheLastMapOfARebalanceComesAlone(t *testing.T) {
+	inFakeCluster(t, func(t *testing.T, i *interrupted) {
+		require.NoError(t, after(t.Context(), 2*publishLimit), "the publisher sends its first map twice")
+		var sent []time.Time
+		i.world.setGate(func(_ context.Context, op fakeOp) error {
+			if op.What == "configuration" && op.Node == "n0" {
+				i.world.mu.Lock()
+				defer i.world.mu.Unlock()
+				sent = append(sent, time.Now())
+			}
+			return nil
+		})
+		run, err := i.cluster.Rebalance(t.Context(), Request{Keep: []string{"n0", "n1"}})
+		require.NoError(t, err)
+		report, err := run.Wait(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, Complete, report.Outcome, "%v", report.Err)
+		i.world.mu.Lock()
+		defer i.world.mu.Unlock()
+		require.Greater(t, len(sent), 2)
+		last := len(sent) - 1
+		assert.GreaterOrEqual(t, sent[last].Sub(sent[last-1]), lastMapPause)
+	})
+}
