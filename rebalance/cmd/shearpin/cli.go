@@ -103,11 +103,14 @@ func usageError(err error, args []string, s streams) int {
 		printJSON(s.out, demo.Failed(err))
 		return exitUsage
 	}
-	command := "demo"
-	if slices.Contains(args, "kvnode") {
-		command = "kvnode"
+	help := "--help"
+	for _, command := range []string{"demo", "kvnode"} {
+		if slices.Contains(args, command) {
+			help = command + " --help"
+			break
+		}
 	}
-	fmt.Fprintf(s.err, "shearpin: %v\nTry: shearpin %s --help\n", err, command)
+	fmt.Fprintf(s.err, "shearpin: %v\nTry: shearpin %s\n", err, help)
 	return exitUsage
 }
 

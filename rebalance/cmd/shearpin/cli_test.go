@@ -106,7 +106,7 @@ func TestBadCommandLines(t *testing.T) {
 func TestNoCommand(t *testing.T) {
 	var out, errs bytes.Buffer
 	assert.Equal(t, exitUsage, run(nil, streams{out: &out, err: &errs}))
-	assert.Equal(t, "shearpin: expected \"demo\"\nTry: shearpin demo --help\n", errs.String())
+	assert.Equal(t, "shearpin: expected one of \"demo\", \"kvnode\"\nTry: shearpin --help\n", errs.String())
 	assert.Empty(t, out.String())
 }
 

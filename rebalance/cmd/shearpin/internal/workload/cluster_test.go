@@ -375,7 +375,7 @@ func TestVerifyReplicas(t *testing.T) {
 	other := (vb + 1) % vbuckets
 	c.set(1, other, mcbp.VBucketDead)
 
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // logging in is part of it
 	defer cancel()
 	mismatches, err := workload.VerifyReplicas(ctx, c.members(), credentials, bucket, c.chains())
 	require.NoError(t, err)
