@@ -2,6 +2,7 @@ package interop
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -91,6 +92,7 @@ func (k *tracker) rollback(vb uint16, seqno uint64) {
 	v.seen = slices.DeleteFunc(v.seen, func(s seenVersion) bool { return later(s.seqno) })
 	v.log = slices.DeleteFunc(v.log, func(e entry) bool { return later(e.seqno) })
 	v.high, v.snapStart, v.snapEnd = to, to, to
+	k.tell()
 }
 
 func (k *tracker) marker(vb uint16, start, end uint64) {
@@ -121,10 +123,7 @@ func (k *tracker) document(vb uint16, key string, seen version) {
 	}
 	v.seen = append(v.seen, seenVersion{key, seen})
 	k.mu.Unlock()
-	select {
-	case k.news <- struct{}{}:
-	default:
-	}
+	k.tell()
 }
 
 // failf notes what must not have happened.
@@ -147,18 +146,25 @@ func (v *tracked) newest() versions {
 	return all
 }
 
-// missing is the first vbucket in which something has not been seen yet, or -1.
-func (k *tracker) missing(truth []versions) int {
+// differing is the first vbucket of which something else is known than what is true, or -1. A consumer that has to go back knows
+// too much until it has.
+func (k *tracker) differing(truth []versions) int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for vb, all := range truth {
-		for _, v := range all {
-			if k.vbs[vb].high < v.seqno {
-				return vb
-			}
+		if !maps.Equal(all, k.vbs[vb].newest()) {
+			return vb
 		}
 	}
 	return -1
+}
+
+// tell lets who waits look again.
+func (k *tracker) tell() {
+	select {
+	case k.news <- struct{}{}:
+	default:
+	}
 }
 
 // requireSeen waits until everything that the nodes have has been seen, compares, and returns how many streams, and rollbacks, that
@@ -166,13 +172,13 @@ func (k *tracker) missing(truth []versions) int {
 func (w *world) requireSeen(k *tracker) (streams, rollbacks int) {
 	w.t.Helper()
 	truth := w.truth()
-	for vb := k.missing(truth); vb >= 0; vb = k.missing(truth) {
+	for vb := k.differing(truth); vb >= 0; vb = k.differing(truth) {
 		select {
 		case <-k.news:
 		case <-w.ctx.Done():
 			k.mu.Lock()
 			defer k.mu.Unlock()
-			require.Failf(w.t, "not all was seen", "vb %d is at %d, of %v; wrong: %v", vb, k.vbs[vb].high, truth[vb], k.wrong)
+			require.Equal(w.t, truth[vb], k.vbs[vb].newest(), "vb %d; wrong: %v", vb, k.wrong)
 		}
 	}
 	k.mu.Lock()
