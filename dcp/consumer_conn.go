@@ -247,7 +247,8 @@ func (p *consumerConn) progress(vb uint16) uint64 { return p.relay.Seen(vb) + p.
 
 func (p *consumerConn) unwritten(side relay.Side) bool { return p.relay.Unwritten(side) > 0 }
 
-// relayStopped finds out whose socket failed. If it was the producer's, the producer connection exits first.
+// relayStopped finds out whose socket failed. If it was the producer's, the producer connection exits first. If that is dead
+// already, its socket was closed because it died: then its reason is the true cause, whoever is heard of first.
 func (p *consumerConn) relayStopped(c *actors.Context, err error) error {
 	var failure *relay.Failure
 	cause := err
@@ -255,7 +256,13 @@ func (p *consumerConn) relayStopped(c *actors.Context, err error) error {
 		cause = failure.Err
 	}
 	cause = closedSocket(cause)
-	if failure == nil || failure.Side != relay.Producer || !p.partner.Alive() {
+	if failure == nil || failure.Side != relay.Producer {
+		return p.crashed(RoleConsumer, cause)
+	}
+	if !p.partner.Alive() {
+		if reason := p.partner.Reason(); !planned(reason) {
+			return p.crashed(RoleProducer, reason)
+		}
 		return p.crashed(RoleConsumer, cause)
 	}
 	p.lost = true

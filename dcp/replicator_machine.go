@@ -188,8 +188,8 @@ func (m *replicatorMachine) down(role string, pid *actors.PID, reason error, now
 	}
 	*side = connection{}
 	m.joined = false
-	planned := errors.Is(reason, actors.Shutdown) || errors.Is(reason, actors.Normal)
-	if planned && (m.crashed != nil || m.consumer.pid != nil || m.producer.pid != nil) {
+	wanted := planned(reason)
+	if wanted && (m.crashed != nil || m.consumer.pid != nil || m.producer.pid != nil) {
 		return
 	}
 	if m.crashed != nil {
@@ -203,7 +203,7 @@ func (m *replicatorMachine) down(role string, pid *actors.PID, reason error, now
 		}
 	}
 	switch {
-	case planned:
+	case wanted:
 		return
 	case errors.Is(reason, ErrFenced):
 		m.emit(publishLink{LinkFenced{Link: m.link, Incarnation: m.incarnation, At: now}})
@@ -212,6 +212,11 @@ func (m *replicatorMachine) down(role string, pid *actors.PID, reason error, now
 	m.emit(publishLink{LinkCrashed{
 		Link: m.link, Incarnation: m.incarnation, Reason: m.link.wrap(reason), VBs: NamedVBuckets(reason), At: now,
 	}})
+}
+
+// planned says that a process has ended because somebody wanted it to.
+func planned(reason error) bool {
+	return errors.Is(reason, actors.Shutdown) || errors.Is(reason, actors.Normal)
 }
 
 // cancelWaiting answers the calls that no connection has been told of.

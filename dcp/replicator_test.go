@@ -3,6 +3,7 @@ package dcp
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"testing"
 	"testing/synctest"
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shearpin/shearpin/actors"
+	"github.com/shearpin/shearpin/dcp/relay"
 )
 
 // settled stands in for a consumer connection: it does at once whatever it is asked for.
@@ -116,4 +118,34 @@ func TestFencesThatWaitAreBounded(t *testing.T) {
 	p.m.fence(3)
 	p.perform()
 	assert.NotContains(t, p.answers, callID(3), "there is room again")
+}
+
+// A producer connection that dies has its socket closed. The relay may notice before anybody is told of the death: the reason of the
+// death is the true cause all the same.
+func TestTheSocketOfADeadConnectionFailsForItsReason(t *testing.T) {
+	sys := actors.NewSystem(actors.Options{})
+	defer sys.Close(t.Context())
+	boom := errors.New("boom")
+	closed := &relay.Failure{Side: relay.Producer, Err: io.ErrClosedPipe}
+	for reason, c := range map[error]struct {
+		role string
+		want error
+	}{
+		boom:            {RoleProducer, boom},
+		actors.Killed:   {RoleProducer, actors.Killed},
+		actors.Shutdown: {RoleConsumer, ErrSocketClosed},
+	} {
+		partner, err := sys.Start(t.Context(), settled{})
+		require.NoError(t, err)
+		partner.Exit(reason)
+		partner.Kill() // who traps exits
+		<-partner.Done()
+		require.ErrorIs(t, partner.Reason(), reason)
+		p := newConsumerConn(&linkEnv{log: slog.New(slog.DiscardHandler)})
+		p.flight, p.partner = newFlightRecorder(16, flightStart), partner
+		var crash *CrashError
+		require.ErrorAs(t, p.relayStopped(nil, closed), &crash)
+		assert.Equal(t, c.role, crash.Role, "%v", reason)
+		assert.ErrorIs(t, crash, c.want)
+	}
 }
