@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
+	"log/slog"
 	"net"
 	"sync"
 	"testing"
@@ -19,14 +20,10 @@ import (
 type handshakes struct {
 	refuse bool          // Snappy
 	hold   chan struct{} // DCP_OPEN is answered when it is closed; nil: at once
-	opened chan struct{} // closed when a DCP_OPEN has been answered
-	once   sync.Once
 
 	mu    sync.Mutex
 	asked [][]mcbp.Feature // by each DCP connection
 }
-
-func newHandshakes() *handshakes { return &handshakes{opened: make(chan struct{})} }
 
 func (h *handshakes) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, network, addr)
@@ -100,7 +97,6 @@ func (s *shaken) next() error {
 			<-s.of.hold
 		}
 		s.opened = true
-		s.of.once.Do(func() { close(s.of.opened) })
 	}
 	s.ready = f
 	return nil
@@ -111,11 +107,35 @@ var (
 	withoutSnappy = []mcbp.Feature{mcbp.FeatureXattr, mcbp.FeatureCollections, mcbp.FeatureJSON}
 )
 
+// openLog is a log that tells when the producer's end of a link is open in the manager's own eyes.
+type openLog struct {
+	slog.Handler
+	once *sync.Once
+	open chan struct{}
+}
+
+func newOpenLog() openLog { return openLog{slog.DiscardHandler, new(sync.Once), make(chan struct{})} }
+
+func (openLog) Enabled(context.Context, slog.Level) bool { return true }
+func (l openLog) WithAttrs([]slog.Attr) slog.Handler     { return l }
+func (l openLog) WithGroup(string) slog.Handler          { return l }
+
+func (l openLog) Handle(_ context.Context, r slog.Record) error {
+	r.Attrs(func(a slog.Attr) bool {
+		if r.Message == "connection_open" && a.Key == "role" && a.Value.String() == dcp.RoleProducer {
+			l.once.Do(func() { close(l.open) })
+		}
+		return true
+	})
+	return nil
+}
+
 // If the producer's end was open first, the link begins anew, once, and says why.
 func TestTwoEndsThatAgreedOnDifferentFeaturesAreNotJoined(t *testing.T) {
-	p := newPair(t, healthy, dcp.Limits{})
-	c, d := newHandshakes(), newHandshakes()
-	c.refuse, c.hold = true, d.opened
+	log := newOpenLog()
+	p := newPair(t, healthy, dcp.Limits{}, func(p *pair) { p.tune = func(o *dcp.Options) { o.Log = slog.New(log) } })
+	c, d := new(handshakes), new(handshakes)
+	c.refuse, c.hold = true, log.open
 	p.dialBy(consumer, c.dial)
 	p.dialBy(producer, d.dial)
 	_ = p.apply(1, 2) // may be told of the crash, or come after it

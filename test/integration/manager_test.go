@@ -324,7 +324,9 @@ func TestAWantedStreamThatALeftOverConnectionHolds(t *testing.T) {
 		require.NoError(t, p.manager.Want(p.ctx, 1, map[uint16]string{5: producer}))
 		exists(p)
 		p.eventually("the stream is there", func() bool { return len(p.streams()) == 1 })
-		assert.NotContains(t, p.connections(), dcp.ConnectionName("n7", consumer, bucket, 0))
+		p.eventually("the node has noticed that who opened the name is gone", func() bool {
+			return !slices.Contains(p.connections(), dcp.ConnectionName("n7", consumer, bucket, 0))
+		})
 		assert.Equal(t, 1, p.incarnation())
 		p.write(5, 10)
 		p.requireReplicated(5)
