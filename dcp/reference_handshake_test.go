@@ -3,6 +3,7 @@ package dcp
 import (
 	"encoding/binary"
 	"io"
+	"sync"
 	"testing"
 	"time"
 
@@ -140,8 +141,13 @@ func TestReference_s0e(t *testing.T) {
 		s.quiet()
 	})
 	onStage(t, nil, func(s *stage) {
-		s.nodes["n1"].on(mcbp.OpHello, without(mcbp.FeatureSnappy))
+		asking, once := make(chan struct{}), new(sync.Once)
+		s.nodes["n1"].on(mcbp.OpHello, func(f mcbp.Frame) *mcbp.Packet {
+			<-asking // the producer's end does not know yet
+			return without(mcbp.FeatureSnappy)(f)
+		})
 		s.nodes["n0"].on(mcbp.OpHello, func(f mcbp.Frame) *mcbp.Packet {
+			once.Do(func() { close(asking) })
 			<-time.After(time.Second) // the consumer's end is first
 			answer := answerTo(f, mcbp.StatusSuccess)
 			answer.Value = f.Value()
