@@ -289,7 +289,8 @@ func (e *ApplyError) Unwrap() []error {
 	return errs
 }
 
-// StaleEpoch refuses a request that does not carry the current epoch. Before the first Prepare there is none, and Current is 0.
+// StaleEpoch refuses a request that does not carry the current epoch. Current is the last that was asked for; 0 if there is none,
+// or if the request carries it and its Prepare has not succeeded.
 type StaleEpoch struct{ Got, Current uint64 }
 
 func (e *StaleEpoch) Error() string {

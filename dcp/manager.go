@@ -76,8 +76,8 @@ func (o Options) validate() (Options, error) {
 // ends with an answer, with the exit reason of the manager's process if that dies, or with its context; the request may then
 // be carried out all the same. What is given to them stays the caller's.
 //
-// Desired state is changed only by requests that carry the current epoch (see [Manager.Prepare]); others are refused with
-// [StaleEpoch], and so are all before the first Prepare.
+// Desired state is changed only by requests that carry the current epoch, which is the last that was asked for, once its
+// [Manager.Prepare] has succeeded; others are refused with [StaleEpoch].
 type Manager struct {
 	opts Options
 	pid  atomic.Pointer[actors.PID]
@@ -177,8 +177,9 @@ func (m *Manager) ask(ctx context.Context, msg any) (any, error) {
 // Prepare raises the epoch. Callers of lower epochs are answered [ErrSuperseded] at once. It returns when nothing that
 // they asked for is on the wire any more; work that does not end within Limits.Grace has its connection rebuilt, and
 // takeovers that failed are fenced. If that cannot be done it fails with [UnfencedError]: until a later Prepare succeeds
-// nobody may set states on this node. The first Prepare also ends the connections that an earlier manager has left. A lower
-// epoch than the current one is refused with [StaleEpoch].
+// nobody may set states on this node. The first Prepare also ends the connections that an earlier manager has left, and fails
+// if it cannot. Requests are taken again once a Prepare has succeeded. A lower epoch than the last that was asked for is
+// refused with [StaleEpoch].
 func (m *Manager) Prepare(ctx context.Context, epoch uint64) error {
 	return m.call(ctx, prepareRequest{epoch: epoch})
 }

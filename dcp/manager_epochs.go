@@ -14,10 +14,14 @@ type prepare struct {
 
 // current refuses a request whose epoch is not the prepared one, or that there is no room for.
 func (m *managerMachine) current(id callID, epoch uint64) bool {
-	if epoch == m.epoch && m.prepared {
+	if m.stop.asked || epoch == m.epoch && m.prepared {
 		return m.admit(id)
 	}
-	m.emit(answerManager{call: id, err: &StaleEpoch{Got: epoch, Current: m.epoch}})
+	stale := &StaleEpoch{Got: epoch}
+	if epoch != m.epoch {
+		stale.Current = m.epoch
+	}
+	m.emit(answerManager{call: id, err: stale})
 	return false
 }
 
@@ -41,7 +45,7 @@ func (m *managerMachine) prepare(id callID, epoch uint64, now time.Time) {
 	if epoch > m.epoch {
 		m.answerPrepares(&StaleEpoch{Got: m.epoch, Current: epoch})
 	}
-	m.epoch, m.prepared = epoch, true
+	m.epoch, m.prepared = epoch, false
 	// First, so that nothing is begun while the rest goes.
 	m.prepares = append(m.prepares, prepare{id: id, expires: now.Add(m.limits.Grace)})
 	for _, r := range m.sortedReplicas() {
@@ -73,6 +77,7 @@ func (m *managerMachine) drained() {
 	if len(m.prepares) == 0 || len(m.sent) > 0 || len(m.batches) > 0 || len(m.unfenced) > 0 || m.leftovers != leftoversGone {
 		return
 	}
+	m.prepared = true
 	m.answerPrepares(nil)
 }
 

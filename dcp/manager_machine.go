@@ -24,7 +24,7 @@ type managerMachine struct {
 	jitter func(time.Duration) time.Duration
 
 	epoch uint64
-	// prepared says that an epoch has been asked for: before that there is no current one.
+	// prepared says that nothing of older epochs can happen any more; the epoch's requests are taken from then on.
 	prepared bool
 	replicas map[uint16]*replica
 	// lost are those of them whose stream may be opened without anybody asking again: it went without its owner's doing, or

@@ -372,6 +372,7 @@ func TestALinkThatGaveUpIsStartedAgainAfterAPause(t *testing.T) {
 func TestConnectionsShareVBucketsByNumber(t *testing.T) {
 	m := newManagerMachine("orders", "n9", 4, Limits{})
 	m.prepare(1, 1, time.Time{})
+	m.nuked(nil)
 	m.apply(2, 1, "", map[uint16]string{0: "n1", 4: "n1", 5: "n1", 7: "n1"}, time.Time{})
 	got := map[int][]streamChange{}
 	for _, e := range m.take() {

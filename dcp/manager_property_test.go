@@ -29,9 +29,10 @@ type site struct {
 	waiting map[callID]bool
 	owners  map[uint16]siteOwner
 	// preparing are those of the calls that wait for an epoch; failed are the takeovers that may be under way at the engine,
-	// with the incarnation that was told of them.
+	// with the incarnation that was told of them. prepared says that the last epoch asked for has been prepared.
 	preparing map[callID]bool
 	failed    map[siteTakeover]uint64
+	prepared  bool
 }
 
 type siteTakeover struct {
@@ -149,6 +150,7 @@ func (s *site) perform(e managerEffect) {
 		delete(s.waiting, e.call)
 		if s.preparing[e.call] && e.err == nil {
 			require.Empty(s.t, s.failed, "an epoch is prepared before these takeovers are fenced")
+			s.prepared = true
 		}
 	case publishManager:
 	}
@@ -238,6 +240,7 @@ func (s *site) request() {
 		epoch += rapid.SampledFrom([]uint64{1, 1 << 40}).Draw(s.t, "epoch")
 		producer = rapid.Just(staleProducer)
 	}
+	stale = stale || !s.prepared
 	owner := rapid.SampledFrom([]string{"", "move", "janitor"}).Draw(s.t, "owner")
 	vb := rapid.Uint16Range(0, 4)
 	kind := rapid.IntRange(0, 6).Draw(s.t, "kind")
@@ -257,8 +260,9 @@ func (s *site) request() {
 			wanted := rapid.MapOfN(vb, producer, 0, 3).Draw(s.t, "wanted")
 			s.own(id, owner, slices.Collect(maps.Keys(s.m.replicas)), func() { s.m.retain(id, epoch, owner, wanted, s.now) })
 		case 5:
+			before := len(s.m.out)
 			s.m.release(id, epoch, owner)
-			if epoch == s.m.epoch && len(s.m.calls)+len(s.m.fences) < s.m.limits.Calls {
+			if s.accepted(id, before) {
 				maps.DeleteFunc(s.owners, func(_ uint16, o siteOwner) bool { return o.name == owner })
 			}
 		case 6:
@@ -273,15 +277,6 @@ func (s *site) request() {
 // own notes who is at work, if the request is accepted.
 func (s *site) own(id callID, owner string, vbs []uint16, f func()) {
 	before := len(s.m.out)
-	accepted := func() bool {
-		for _, e := range s.m.out[before:] {
-			var apply *ApplyError
-			if a, ok := e.(answerManager); ok && a.call == id && a.err != nil && !errors.As(a.err, &apply) {
-				return false
-			}
-		}
-		return true
-	}
 	// The owner counts from the moment of the request, whatever it leads to.
 	old := maps.Clone(s.owners)
 	for _, vb := range vbs {
@@ -291,16 +286,26 @@ func (s *site) own(id callID, owner string, vbs []uint16, f func()) {
 		}
 	}
 	f()
-	if !accepted() {
+	if !s.accepted(id, before) {
 		s.owners = old
 	}
 	maps.DeleteFunc(s.owners, func(vb uint16, _ siteOwner) bool { return s.m.replicas[vb] == nil })
 }
 
-func (s *site) prepare() {
+// accepted reports whether a request has not been refused by what the machine has said since before.
+func (s *site) accepted(id callID, before int) bool {
+	return !slices.ContainsFunc(s.m.out[before:], func(e managerEffect) bool {
+		var apply *ApplyError
+		a, ok := e.(answerManager)
+		return ok && a.call == id && a.err != nil && !errors.As(a.err, &apply)
+	})
+}
+
+func (s *site) prepare(raise uint64) {
 	s.ids++
+	s.prepared = false
 	s.waiting[s.ids], s.preparing[s.ids] = true, true
-	epoch := s.m.epoch + uint64(rapid.IntRange(0, 1).Draw(s.t, "raise"))
+	epoch := s.m.epoch + raise
 	maps.DeleteFunc(s.owners, func(_ uint16, o siteOwner) bool { return o.epoch < epoch })
 	s.event(func() { s.m.prepare(s.ids, epoch, s.now) })
 }
@@ -551,6 +556,10 @@ func (s *site) settle() {
 // end is the end of a story: everything that was asked is answered, what was lost is back, and a shut leaves nothing.
 func (s *site) end() {
 	s.settle()
+	if !s.prepared {
+		s.prepare(0)
+		s.settle()
+	}
 	require.Empty(s.t, s.waiting, "calls without an answer")
 	s.m.limits.Links, s.m.limits.Backlog = 100, 100
 	for _, owner := range []string{"move", "janitor"} {
@@ -585,12 +594,12 @@ func (s *site) end() {
 func TestRandomStoriesOfAManager(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := newSite(t)
-		s.prepare()
+		s.prepare(1)
 		s.outcome(nil)
 		t.Repeat(map[string]func(*rapid.T){
 			"request": func(*rapid.T) { s.request() },
 			"ask":     func(*rapid.T) { s.request() },
-			"prepare": func(*rapid.T) { s.prepare() },
+			"prepare": func(t *rapid.T) { s.prepare(rapid.Uint64Range(0, 1).Draw(t, "raise")) },
 			"refresh": func(*rapid.T) { s.refresh() },
 			"pass": func(t *rapid.T) {
 				s.pass(rapid.SampledFrom([]time.Duration{0, time.Second, 10 * time.Second, time.Minute}).Draw(t, "by"))

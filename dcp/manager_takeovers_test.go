@@ -96,6 +96,7 @@ func TestAnEpochIsRefusedWhileATakeoverCannotBeFenced(t *testing.T) {
 	var unfenced *UnfencedError
 	require.ErrorAs(t, d.answer(next), &unfenced)
 	assert.Equal(t, []uint16{5}, unfenced.VBs)
+	d.refusesItsOwnEpoch()
 	again := d.prepare(3)
 	assert.NotContains(t, d.answers, again)
 	assert.Len(t, d.fences, 2, "it is tried again")
@@ -122,11 +123,32 @@ func TestLeftoversThatCannotBeEndedRefuseTheFirstEpoch(t *testing.T) {
 	d.m.nuked(errors.New("node is down"))
 	d.perform()
 	require.ErrorContains(t, d.answer(first), "node is down")
+	d.refusesItsOwnEpoch()
+	assert.Empty(t, d.started, "the next look for leftovers meets nothing of ours")
 	second := d.prepare(1)
+	d.refusesItsOwnEpoch()
 	assert.Equal(t, 2, d.nukes)
 	d.m.nuked(nil)
 	d.perform()
 	require.NoError(t, d.answer(second))
+	assert.NotContains(t, d.answers, d.apply(1, "", map[uint16]string{1: "n1"}))
+}
+
+// refusesItsOwnEpoch requires that an epoch that was asked for, and is not prepared, is nobody's.
+func (d *desk) refusesItsOwnEpoch() {
+	d.t.Helper()
+	epoch, changes := d.m.epoch, map[uint16]string{1: "n1"}
+	for _, id := range []callID{
+		d.apply(epoch, "", changes),
+		d.do(func(id callID) { d.m.takeover(id, epoch, "", 1, "n1", d.now) }),
+		d.do(func(id callID) { d.m.want(id, epoch, changes, d.now) }),
+		d.do(func(id callID) { d.m.retain(id, epoch, "", nil, d.now) }),
+		d.do(func(id callID) { d.m.release(id, epoch, "") }),
+	} {
+		var stale *StaleEpoch
+		require.ErrorAs(d.t, d.answer(id), &stale)
+		assert.Equal(d.t, StaleEpoch{Got: epoch}, *stale)
+	}
 }
 
 func TestATakeoverThatFailedOnTwoLinksIsFencedOnBoth(t *testing.T) {
