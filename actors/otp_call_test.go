@@ -61,7 +61,7 @@ func TestOTP_call(t *testing.T) {
 		for pause, want := range map[time.Duration]bool{500 * time.Millisecond: true, 1500 * time.Millisecond: false} {
 			_, err := pid.Call(t.Context(), callWithin)
 			require.NoError(t, err)
-			time.Sleep(pause)
+			actortest.Elapse(pause)
 			v, err := pid.Call(t.Context(), onCall(func(_ *actors.Context, from actors.From) error {
 				from.Reply(within)
 				return nil
@@ -84,7 +84,7 @@ func TestOTP_call(t *testing.T) {
 		_, err = pid.Call(ctx, delayed(30*time.Millisecond, "delayed"))
 		require.Equal(t, &actors.WaitError{Op: "call", PID: pid, Err: context.DeadlineExceeded}, err)
 		require.Equal(t, time.Millisecond, time.Since(begin))
-		time.Sleep(time.Second)
+		actortest.Elapse(time.Second)
 		v, err = pid.Call(t.Context(), reply("next"))
 		require.NoError(t, err)
 		require.Equal(t, "next", v)
@@ -201,7 +201,7 @@ func TestOTP_send_request(t *testing.T) {
 		// Abandoned: the reply is dropped.
 		k = send(pid, delayed(time.Second, "delayed"))
 		k.Abandon()
-		time.Sleep(time.Minute)
+		actortest.Elapse(time.Minute)
 		_, err = k.Wait(t.Context())
 		require.Same(t, actors.ErrAbandoned, err)
 
@@ -290,7 +290,7 @@ func TestOTP_send_request_receive_reqid_collection(t *testing.T) {
 		require.Equal(t, &actors.WaitError{Op: "requests", Err: context.DeadlineExceeded}, err)
 		require.EqualError(t, err, "wait for requests: context deadline exceeded")
 		require.Zero(t, all.Len())
-		time.Sleep(time.Hour)
+		actortest.Elapse(time.Hour)
 		_, err = all.Receive(t.Context())
 		require.Same(t, actors.ErrNoRequests, err)
 		_, err = k.Wait(t.Context())
@@ -315,7 +315,7 @@ func TestOTP_send_request_wait_reqid_collection(t *testing.T) {
 			require.Equal(t, &actors.WaitError{Op: "requests", Err: context.DeadlineExceeded}, err)
 			require.Equal(t, 2, all.Len())
 		}
-		time.Sleep(time.Hour)
+		actortest.Elapse(time.Hour)
 		for _, want := range []time.Duration{2 * time.Second, 3 * time.Second} {
 			got, err := all.Wait(limit(t, 0))
 			require.NoError(t, err)
@@ -337,7 +337,7 @@ func TestOTP_send_request_check_reqid_collection(t *testing.T) {
 			if all.Len() == 0 {
 				return actors.Outcome{}, actors.ErrNoRequests
 			}
-			time.Sleep(time.Millisecond)
+			actortest.Elapse(time.Millisecond)
 		}
 	})
 	requests(t, func(t *testing.T, sys *actors.System, send func(*actors.PID, any) *actors.Pending) {
@@ -345,7 +345,7 @@ func TestOTP_send_request_check_reqid_collection(t *testing.T) {
 		_, ok := all.Check()
 		require.False(t, ok)
 		require.Equal(t, 1, all.Len())
-		time.Sleep(time.Minute)
+		actortest.Elapse(time.Minute)
 		got, ok := all.Check()
 		require.True(t, ok)
 		require.Equal(t, []any{time.Second, "1s"}, []any{got.Label, got.Value})

@@ -133,7 +133,7 @@ func TestSynctest(t *testing.T) {
 		})
 		synctest.Wait()
 		require.Empty(t, probe.Received())
-		<-time.After(24*time.Hour + time.Second)
+		actortest.Elapse(24*time.Hour + time.Second)
 		probe.Expect(t, "tomorrow")
 		require.Equal(t, 24*time.Hour+time.Second, time.Since(begin))
 		require.NoError(t, sys.Close(t.Context()))

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shearpin/shearpin/actors"
+	"github.com/shearpin/shearpin/actors/actortest"
 	"github.com/shearpin/shearpin/dcp/mcbp"
 )
 
@@ -87,8 +88,7 @@ func TestATakeoverThatMovesForEverIsGivenUp(t *testing.T) {
 		for len(done) == 0 && time.Since(since) < 3*answerLimit {
 			s.p.write(&mcbp.Packet{Opcode: mcbp.OpDCPMutation, VBucket: 3, Opaque: streamOpaque(9), Extras: make([]byte, 31)})
 			s.c.arrived()
-			time.Sleep(time.Minute)
-			synctest.Wait()
+			actortest.Elapse(time.Minute)
 		}
 		var link *LinkError
 		require.ErrorAs(t, next(s, done), &link)
@@ -108,7 +108,7 @@ func TestATakeoverThatMovesForEverIsGivenUp(t *testing.T) {
 // has left.
 func TestASlowNodeIsGivenTheSameTimeForEveryHandshake(t *testing.T) {
 	slow := func(f mcbp.Frame) *mcbp.Packet {
-		time.Sleep(20 * time.Second)
+		virtually(20 * time.Second)
 		answer := answerTo(f, mcbp.StatusSuccess)
 		answer.Value = f.Value()
 		return answer

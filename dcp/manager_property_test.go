@@ -321,7 +321,8 @@ func (s *site) pass(by time.Duration) {
 	s.event(func() { s.m.tick(s.now) })
 }
 
-// key picks a link in one of some phases.
+// key picks a link in one of some phases. Without one the action does not apply now: rapid's Skip, here and below, has it draw
+// another one. No test is skipped.
 func (s *site) key(phases ...linkPhase) (linkKey, *siteLink) {
 	var keys []linkKey
 	for _, key := range slices.SortedFunc(maps.Keys(s.links), compareKeys) {

@@ -148,7 +148,7 @@ func TestReference_s0e(t *testing.T) {
 		})
 		s.nodes["n0"].on(mcbp.OpHello, func(f mcbp.Frame) *mcbp.Packet {
 			once.Do(func() { close(asking) })
-			<-time.After(time.Second) // the consumer's end is first
+			virtually(time.Second) // the consumer's end is first
 			answer := answerTo(f, mcbp.StatusSuccess)
 			answer.Value = f.Value()
 			return answer

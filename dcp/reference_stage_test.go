@@ -388,6 +388,9 @@ func (n *puppet) serve(raw net.Conn) {
 	}
 }
 
+// virtually is the time that a puppet takes, in the stage's bubble.
+func virtually(d time.Duration) { <-time.After(d) }
+
 // writeSlowly pauses after each byte, in virtual time only.
 func writeSlowly(w io.Writer, b []byte, pause time.Duration) (n int, err error) {
 	if pause == 0 {
@@ -395,7 +398,7 @@ func writeSlowly(w io.Writer, b []byte, pause time.Duration) (n int, err error) 
 	}
 	for ; n < len(b) && err == nil; n++ {
 		_, err = w.Write(b[n : n+1])
-		time.Sleep(pause)
+		virtually(pause)
 	}
 	return n, err
 }

@@ -6,6 +6,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/shearpin/shearpin/actors/actortest"
 )
 
 // Differs: who was heard is read off the relays when somebody asks, to the read. What it means for a node's health is not
@@ -13,7 +15,7 @@ import (
 func TestState_2_12_heard(t *testing.T) {
 	onStage(t, nil, func(s *stage) {
 		s.up(0)
-		<-time.After(time.Minute)
+		actortest.Elapse(time.Minute)
 		heard := func() map[string]time.Time {
 			status, err := s.manager.Status(s.ctx)
 			require.NoError(t, err)

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shearpin/shearpin/actors"
+	"github.com/shearpin/shearpin/actors/actortest"
 	"github.com/shearpin/shearpin/dcp"
 	"github.com/shearpin/shearpin/dcp/kv"
 	"github.com/shearpin/shearpin/dcp/mcbp"
@@ -228,7 +229,7 @@ func TestANewEpochEndsOldWaitsForPersistence(t *testing.T) {
 			_, err = c.Janitor(t.Context())
 			require.NoError(t, err)
 		}
-		<-time.After(24 * time.Hour)
+		actortest.Elapse(24 * time.Hour)
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		t.Log("begun", begun)

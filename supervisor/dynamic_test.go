@@ -64,7 +64,7 @@ func TestTwoTerminateOneDynamicChild(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sys := newSystem(t)
 		spec := supervisor.ChildSpec{ID: "slow", StartWith: func(c *actors.Context, _ any) (*actors.PID, error) {
-			return c.StartLink(&actortest.Probe{Trap: true, OnTerminate: func(*actors.Context, error) { time.Sleep(time.Second) }})
+			return c.StartLink(&actortest.Probe{Trap: true, OnTerminate: func(*actors.Context, error) { <-time.After(time.Second) }})
 		}}
 		sup := start(t, sys, supervisor.Spec{Strategy: supervisor.SimpleOneForOne, Children: []supervisor.ChildSpec{spec}})
 		pid, err := supervisor.StartChildWith(t.Context(), sup, nil)
@@ -134,11 +134,9 @@ func TestBackoff(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, "restarting", info.State)
 			require.Equal(t, wait, time.Until(info.RetryAt))
-			time.Sleep(wait - 1)
-			synctest.Wait()
+			actortest.Elapse(wait - 1)
 			require.Nil(t, sys.Whereis("a"))
-			time.Sleep(time.Nanosecond)
-			synctest.Wait()
+			actortest.Elapse(time.Nanosecond)
 			require.True(t, sys.Whereis("a").Alive())
 		}
 		info, err := supervisor.WhichChild(t.Context(), sup, "a")
@@ -203,9 +201,9 @@ func TestIntrospection(t *testing.T) {
 		n = tree()
 		require.Zero(t, n.Supervisor.Lingering+n.Children[1].Lingering)
 
-		time.Sleep(time.Minute)
+		actortest.Elapse(time.Minute)
 		require.Equal(t, 1, tree().Supervisor.Restarts, "still within the period")
-		time.Sleep(time.Nanosecond)
+		actortest.Elapse(time.Nanosecond)
 		require.Zero(t, tree().Supervisor.Restarts)
 	})
 }

@@ -554,11 +554,11 @@ func TestOTP_count_restarting_children(t *testing.T) {
 		}
 		// However often it tries.
 		for range 10 {
-			time.Sleep(10 * time.Second)
+			actortest.Elapse(10 * time.Second)
 			workers.RequireCounts(t, sup, 1, 1, 0, 3)
 		}
 		flag.Clear()
-		time.Sleep(10 * time.Second)
+		actortest.Elapse(10 * time.Second)
 		workers.RequireCounts(t, sup, 1, 3, 0, 3)
 
 		list, err := supervisor.WhichChildren(ctx, sup)

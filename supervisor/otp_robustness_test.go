@@ -117,7 +117,7 @@ func hang(t *testing.T, flag *workers.Flag, pid *actors.PID) {
 	t.Helper()
 	flag.Set()
 	workers.Terminate(t, pid, workers.Abnormal)
-	time.Sleep(time.Minute)
+	actortest.Elapse(time.Minute)
 }
 
 // A child that fails to restart again and again keeps its supervisor from nothing: each attempt is a message that the

@@ -307,10 +307,10 @@ func TestKilledInInitIsSilent(t *testing.T) {
 		events := actors.NewBus[supervisor.Event]()
 		news := events.Subscribe(10)
 		slow := supervisor.Worker("slow", func() actors.Process {
-			return &actortest.Probe{Trap: true, OnTerminate: func(*actors.Context, error) { time.Sleep(time.Second) }}
+			return &actortest.Probe{Trap: true, OnTerminate: func(*actors.Context, error) { <-time.After(time.Second) }}
 		})
 		stuck := supervisor.Worker("stuck", func() actors.Process {
-			return &actortest.Probe{OnInit: func(*actors.Context) error { time.Sleep(time.Second); return nil }}
+			return &actortest.Probe{OnInit: func(*actors.Context) error { <-time.After(time.Second); return nil }}
 		})
 		failed := make(chan error)
 		go func() {
@@ -321,7 +321,7 @@ func TestKilledInInitIsSilent(t *testing.T) {
 		synctest.Wait()
 		sys.Whereis("sup").Kill()
 		require.ErrorIs(t, <-failed, actors.Killed)
-		time.Sleep(time.Minute)
+		actortest.Elapse(time.Minute)
 		news.Close()
 		var kinds []supervisor.EventKind
 		for e := range news.C() {

@@ -202,7 +202,7 @@ func TestLingeringIsCountedOnce(t *testing.T) {
 		leave := make(chan struct{})
 		defer close(leave)
 		slow := supervisor.Worker("slow", func() actors.Process {
-			return &actortest.Probe{Trap: true, OnTerminate: func(*actors.Context, error) { time.Sleep(time.Second) }}
+			return &actortest.Probe{Trap: true, OnTerminate: func(*actors.Context, error) { <-time.After(time.Second) }}
 		})
 		sup := start(t, sys, supervisor.Spec{Children: []supervisor.ChildSpec{slow, probe("stuck")}})
 		stuck := sys.Whereis("stuck")
@@ -212,7 +212,7 @@ func TestLingeringIsCountedOnce(t *testing.T) {
 			synctest.Wait()
 		}
 		stuck.Kill()
-		time.Sleep(2 * time.Second)
+		actortest.Elapse(2 * time.Second)
 		info, err := supervisor.WhichChild(t.Context(), sup, "stuck")
 		require.NoError(t, err)
 		require.Equal(t, []any{"stopped", 1}, []any{info.State, info.Lingering})

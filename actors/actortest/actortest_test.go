@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -119,4 +120,23 @@ func TestExpectFails(t *testing.T) {
 		probe := &actortest.Probe{OnInit: func(*actors.Context) error { return errors.New("boom") }}
 		probe.Start(t, sys)
 	}))
+}
+
+// Elapse lets everything that is due happen, at its time, and refuses to wait in real time.
+func TestElapse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		rung := make(chan time.Duration, 3)
+		for _, d := range []time.Duration{time.Second, time.Minute, time.Minute + 1} {
+			time.AfterFunc(d, func() { rung <- time.Since(began) })
+		}
+		actortest.Elapse(time.Minute)
+		require.Len(t, rung, 2)
+		require.Equal(t, []time.Duration{time.Second, time.Minute}, []time.Duration{<-rung, <-rung})
+		actortest.Elapse(1)
+		require.Len(t, rung, 1)
+	})
+	began := time.Now()
+	require.Panics(t, func() { actortest.Elapse(time.Hour) })
+	require.Less(t, time.Since(began), time.Hour)
 }

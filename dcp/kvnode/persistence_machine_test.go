@@ -54,7 +54,8 @@ func (i *image) apply(b batch) {
 	i.header = b.header
 }
 
-// flushing is a copy, what a disk that knows only batches has of it, and the batch that is on its way, with the copy as it was when the
+// flushing is a state machine of rapid's, whose Skip says that an action does not apply now and has another one drawn; no test is
+// skipped. It is a copy, what a disk that knows only batches has of it, and the batch that is on its way, with the copy as it was when the
 // batch was made.
 type flushing struct {
 	b      *bucket

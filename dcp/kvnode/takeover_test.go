@@ -2,6 +2,7 @@ package kvnode_test
 
 import (
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -261,23 +262,36 @@ func TestTheFenceWaitsForAFrameInTheWorks(t *testing.T) {
 	close(s.looked)
 }
 
-// dawdle is an interceptor that holds a consumer up at the first of many ADD_STREAMs, so that the others are still unread when
-// the connection loses its name.
-type dawdle struct{}
+// dawdle is an interceptor that holds a consumer up at the first of many ADD_STREAMs until somebody else opens its name, so that
+// the others are still unread when it loses that.
+type dawdle struct {
+	opens  atomic.Int32
+	second chan struct{} // of each two
+}
 
-func (dawdle) Received(_ kvnode.Connection, vb uint16, f mcbp.Frame) kvnode.Action {
-	if f.Opcode() == mcbp.OpDCPAddStream && vb == 0 {
-		<-time.After(10 * time.Millisecond)
+func (d *dawdle) Received(_ kvnode.Connection, vb uint16, f mcbp.Frame) kvnode.Action {
+	switch {
+	case f.Opcode() == mcbp.OpDCPOpen:
+		if d.opens.Add(1)%2 == 0 {
+			d.second <- struct{}{}
+		} else if len(d.second) > 0 {
+			<-d.second // nobody was held up
+		}
+	case f.Opcode() == mcbp.OpDCPAddStream && vb == 0 && d.opens.Load()%2 == 1:
+		select {
+		case <-d.second:
+		case <-time.After(patience):
+		}
 	}
 	return kvnode.Action{}
 }
 
-func (dawdle) Sending(kvnode.Connection, uint16, mcbp.Frame) kvnode.Action { return kvnode.Action{} }
+func (*dawdle) Sending(kvnode.Connection, uint16, mcbp.Frame) kvnode.Action { return kvnode.Action{} }
 
 // Whatever the older connection was told just before it lost its name, it does not keep the vbucket.
 func TestAReplacedConnectionLeavesNoStreamBehind(t *testing.T) {
 	const vbuckets = 1000
-	n := startNode(t, "n1", func(o *kvnode.Options) { o.Hooks = dawdle{} })
+	n := startNode(t, "n1", func(o *kvnode.Options) { o.Hooks = &dawdle{second: make(chan struct{}, 1)} })
 	admin := login(t, n)
 	var adds []byte
 	for vb := range uint16(vbuckets) {

@@ -111,20 +111,38 @@ func exists(t *testing.T, document, name string) {
 	assert.NoErrorf(t, err, "%s points at it", document)
 }
 
-// A test waits for what it wants to see. Sleeping is for virtual time only.
+// A test waits for what it wants to see. Virtual time passes by actortest.Elapse, which panics in real time, and what plays somebody
+// slow waits for a timer, in files that have a bubble for it.
 func TestNoTestSleeps(t *testing.T) {
 	for _, s := range house(t) {
-		if !s.test || slices.Contains(s.imports(), "testing/synctest") {
+		if !s.test {
 			continue
 		}
+		virtual := slices.Contains(s.imports(), "testing/synctest")
+		limits := map[ast.Stmt]bool{} // cases of a select, which do not sleep
 		ast.Inspect(s.ast, func(n ast.Node) bool {
-			call, ok := n.(*ast.SelectorExpr)
-			if !ok || call.Sel.Name != "Sleep" {
-				return true
+			switch n := n.(type) {
+			case *ast.SelectorExpr:
+				assert.Falsef(t, ofTime(n, "Sleep"), "%s: time.Sleep", s.at(n))
+			case *ast.CommClause:
+				limits[n.Comm] = true
+			case *ast.ExprStmt:
+				if receive, ok := n.X.(*ast.UnaryExpr); ok && !virtual && !limits[n] {
+					call, ok := receive.X.(*ast.CallExpr)
+					assert.Falsef(t, ok && ofTime(call.Fun, "After"), "%s: <-time.After in a file without testing/synctest", s.at(n))
+				}
 			}
-			from, ok := call.X.(*ast.Ident)
-			assert.Falsef(t, ok && from.Name == "time", "%s: time.Sleep outside of testing/synctest", s.at(n))
 			return true
 		})
 	}
+}
+
+// ofTime says whether an expression names that function of package time.
+func ofTime(e ast.Expr, name string) bool {
+	f, ok := e.(*ast.SelectorExpr)
+	if !ok || f.Sel.Name != name {
+		return false
+	}
+	from, ok := f.X.(*ast.Ident)
+	return ok && from.Name == "time"
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/shearpin/shearpin/actors/actortest"
 	"github.com/shearpin/shearpin/dcp/mcbp"
 	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/trace"
 )
@@ -64,7 +65,7 @@ func TestLineHoldsStampPartEventAndAttributes(t *testing.T) {
 		var w written
 		tr := trace.New(&w, time.Now())
 		log := slog.New(tr.Handler()).With("part", "node")
-		time.Sleep(1500 * time.Nanosecond)
+		actortest.Elapse(1500 * time.Nanosecond)
 		log.Info("fault_injected", "vb", 17, "add_opaque", mcbp.Opaque{0xff, 0, 0x11, 0xff}, "code", mcbp.EndStateChanged,
 			"err", errors.New("broken"), "link", slog.GroupValue(slog.String("producer", "n0")))
 		require.NoError(t, tr.Close())
@@ -106,7 +107,7 @@ func TestBufferedLinesReachTheFileWithoutClose(t *testing.T) {
 		tr := trace.New(&w, time.Now())
 		slog.New(tr.Handler()).Info("first")
 		assert.Empty(t, w.lines(t), "a line costs no system call")
-		time.Sleep(time.Second)
+		actortest.Elapse(time.Second)
 		assert.Len(t, w.lines(t), 1)
 		require.NoError(t, tr.Close())
 	})
