@@ -1,6 +1,7 @@
 package dcp
 
 import (
+	"errors"
 	"time"
 
 	"github.com/shearpin/shearpin/dcp/mcbp"
@@ -17,9 +18,11 @@ type Link struct {
 // Name is the DCP connection name of the link.
 func (l Link) Name() string { return ConnectionName(l.Producer, l.Consumer, l.Bucket, l.Conn) }
 
+// wrap says on which link something went wrong, unless the error says it already.
 func (l Link) wrap(err error) error {
-	if err == nil {
-		return nil
+	var said *LinkError
+	if err == nil || errors.As(err, &said) {
+		return err
 	}
 	return &LinkError{Producer: l.Producer, Consumer: l.Consumer, Conn: l.Conn, Err: err}
 }

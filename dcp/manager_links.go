@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/shearpin/shearpin/actors"
 )
 
 // linkPhase is what the manager knows of a link.
@@ -278,6 +280,15 @@ func (m *managerMachine) linkGone(key linkKey, reason error, now time.Time) {
 		delete(m.links, key)
 		m.linkShut(nil)
 	}
+}
+
+// causeOf is why a link's replicator does not answer. One that is taken down because its link gives up says nothing of why: that
+// is what the connections crashed of last, of which it has told before.
+func (m *managerMachine) causeOf(key linkKey, reason error) error {
+	if l, ok := m.links[key]; ok && l.lastErr != nil && (planned(reason) || errors.Is(reason, actors.NoProcess)) {
+		reason = l.lastErr
+	}
+	return m.linkOf(key).wrap(reason)
 }
 
 // tick starts again what has waited long enough: links that are down, vbuckets kept apart. It stops what nothing needs.

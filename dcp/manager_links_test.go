@@ -2,6 +2,7 @@ package dcp
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -171,6 +172,7 @@ func TestACallForALinkThatGaveUpWaitsForTheEndOfItsPause(t *testing.T) {
 		d := newDesk(t)
 		d.live("n1", 1)
 		cause := errors.New("gave up")
+		d.crash(1, d.m.linkOf(n1).wrap(cause))
 		for range 10 {
 			d.m.linkGone(n1, cause, d.now)
 			d.pass(d.link(t).RetryAt.Sub(d.now))
@@ -180,6 +182,7 @@ func TestACallForALinkThatGaveUpWaitsForTheEndOfItsPause(t *testing.T) {
 		err := d.answer(d.apply(1, "move", map[uint16]string{2: "n1"}))
 		require.ErrorAs(t, err, &refused)
 		require.ErrorIs(t, err, cause)
+		assert.Equal(t, 1, strings.Count(err.Error(), "replication n1→n9/0"), "%v", err)
 		assert.Equal(t, d.now.Add(lastRetryPause), d.link(t).RetryAt, "said in the status")
 	})
 }

@@ -177,30 +177,26 @@ func keyOf(l Link) linkKey { return linkKey{producer: l.Producer, conn: l.Conn} 
 func (p *managerProcess) answered(msg actors.Response, now time.Time) {
 	switch tag := msg.Tag.(type) {
 	case sentCall:
-		reply, ok := msg.Value.(linkReply)
-		err := reply.err
-		if msg.Err != nil {
-			// The replicator died with the call: nobody knows how far it came.
-			err = p.machine.linkOf(tag.key).wrap(msg.Err)
-			reply.incarnation = p.machine.lastIncarnation(tag.key)
-		} else if !ok {
-			err = fmt.Errorf("replicator answered with %T", msg.Value)
-		}
-		p.machine.linkAnswered(tag.id, reply.errs, err, reply.incarnation, now)
+		reply := p.replyOf(tag.key, msg)
+		p.machine.linkAnswered(tag.id, reply.errs, reply.err, reply.incarnation, now)
 	case fenceTakeover:
-		p.machine.takeoverFenced(tag.key, tag.after, replyError(msg))
+		p.machine.takeoverFenced(tag.key, tag.after, p.replyOf(tag.key, msg).err)
 	case fenceLink:
-		p.machine.fenced(tag.call, wrapFence(replyError(msg)))
+		p.machine.fenced(tag.call, wrapFence(p.replyOf(tag.key, msg).err))
 	case resetLink: // the link's news tell
 	}
 }
 
-// replyError is the error of a replicator's answer, or why there is none.
-func replyError(msg actors.Response) error {
-	if reply, ok := msg.Value.(linkReply); ok && msg.Err == nil {
-		return reply.err
+// replyOf is a replicator's answer. One that has died with the call gives none, and nobody knows how far the call came.
+func (p *managerProcess) replyOf(key linkKey, msg actors.Response) linkReply {
+	reply, ok := msg.Value.(linkReply)
+	switch {
+	case msg.Err != nil:
+		return linkReply{err: p.machine.causeOf(key, msg.Err), incarnation: p.machine.lastIncarnation(key)}
+	case !ok:
+		return linkReply{err: fmt.Errorf("replicator answered with %T", msg.Value)}
 	}
-	return msg.Err
+	return reply
 }
 
 // sentCall is the tag of our calls of replicators.

@@ -2,6 +2,8 @@ package dcp
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -123,5 +125,29 @@ func TestASlowNodeIsGivenTheSameTimeForEveryHandshake(t *testing.T) {
 			next(s, s.nodes["n1"].opened).rest()
 		}
 		s.up(0)
+	})
+}
+
+// A link that gives up takes its replicator down. Who still waits there hears what the connections died of.
+func TestACallOfALinkThatGivesUpHearsOfTheLastCrash(t *testing.T) {
+	onStage(t, nil, func(s *stage) {
+		s.nodes["n1"].on(mcbp.OpDCPOpen, silent)
+		adding := s.apply(0)
+		synctest.Wait() // now there is a link
+		fencing := s.in(func() error { return s.manager.Fence(s.ctx, 0, "n0") })
+		synctest.Wait()
+		boom := errors.New("boom")
+		for range connRestarts + 1 {
+			delete(s.started, "producer connection")
+			s.process("producer connection").Exit(boom)
+			synctest.Wait()
+		}
+		for name, answer := range map[string]<-chan error{"Apply": adding, "Fence": fencing} {
+			var link *LinkError
+			err := next(s, answer)
+			require.ErrorAs(t, err, &link, name)
+			require.ErrorIs(t, link, boom, name)
+			assert.Equal(t, 1, strings.Count(err.Error(), "replication n0→n1/0"), "%v", err)
+		}
 	})
 }
