@@ -15,8 +15,6 @@ type office struct {
 	now time.Time
 	ids callID
 	ups map[linkKey]uint64
-	// lazy leaves calls unanswered.
-	lazy bool
 }
 
 func newOffice(producers, conns int) *office {
@@ -42,9 +40,7 @@ func (o *office) perform() {
 				o.m.linkStarted(e.key)
 				o.up(e.key)
 			case callLink:
-				if !o.lazy {
-					o.m.linkAnswered(e.id, nil, nil, o.ups[e.key], o.now)
-				}
+				o.m.linkAnswered(e.id, nil, nil, o.ups[e.key], o.now)
 			case stopLink:
 				o.m.linkStopped(e.key, nil, o.now)
 			}
