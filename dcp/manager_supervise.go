@@ -47,6 +47,7 @@ func (p *managerProcess) startLink(c *actors.Context, key linkKey) {
 		heard:     p.heard[key],
 		meter:     p.opts.metrics.link(key),
 	}
+	env.meter.starts()
 	p.running[key] = &runningLink{env: env}
 	limit := p.opts.Limits.Connect
 	c.Go(func(ctx context.Context) any {

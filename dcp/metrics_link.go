@@ -61,6 +61,16 @@ func newLinkMeter(all *metrics) *linkMeter {
 	}
 }
 
+// starts says that the link is started, for the first time or again.
+func (l *linkMeter) starts() {
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.state = meterConnecting
+}
+
 // event follows the link's news.
 func (l *linkMeter) event(event Event) {
 	if l == nil {
@@ -72,7 +82,7 @@ func (l *linkMeter) event(event Event) {
 	case ConsumerStarted:
 		l.lost(meterConnecting)
 	case LinkUp:
-		l.state = meterUp
+		l.enter(meterUp)
 	case LinkCrashed:
 		l.lost(meterConnecting)
 		l.restarts[restartWord(e.Reason)]++
@@ -87,8 +97,16 @@ func (l *linkMeter) event(event Event) {
 
 // lost forgets the streams of the connections. The caller holds the lock.
 func (l *linkMeter) lost(state meterState) {
-	l.state, l.streams = state, [streamStates]int{}
+	l.enter(state)
+	l.streams = [streamStates]int{}
 	clear(l.began)
+}
+
+// enter changes the state. A link that was given up may be in the middle of a restart; it is down until it is started again.
+func (l *linkMeter) enter(state meterState) {
+	if l.state != meterDown {
+		l.state = state
+	}
 }
 
 // refused counts a connection that could not be opened.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -305,6 +306,51 @@ func TestTheManagersOwnNewsAreCounted(t *testing.T) {
 	`, "shearpin_replication_give_ups_total")
 }
 
+// A link that is given up because of its name may be in the middle of a restart. It is down all the same until it is started
+// again.
+func TestALinkThatIsGivenUpIsDownWhateverItsProcessesStillSay(t *testing.T) {
+	m := newMetrics(prometheus.NewRegistry(), "orders", "n1")
+	l := m.link(linkKey{producer: "n0"})
+	l.event(LinkUp{})
+	l.event(LinkGaveUp{Reason: &NameInUseError{}})
+	for _, late := range []Event{ConsumerStarted{}, LinkUp{}, LinkCrashed{Reason: ErrSocketClosed}, LinkFenced{}} {
+		l.event(late)
+		assert.Equal(t, meterDown, l.state, "%T", late)
+	}
+	assert.Equal(t, map[string]uint64{"socket_closed": 1, "fenced": 1}, l.restarts)
+	l.starts()
+	assert.Equal(t, meterConnecting, l.state)
+	l.event(LinkUp{})
+	assert.Equal(t, meterUp, l.state)
+}
+
+func TestALinkWhoseNameIsInUseIsDownForAsLongAsItIsLeftAlone(t *testing.T) {
+	registry := prometheus.NewPedanticRegistry()
+	requireConnections := func(connecting, up, down int) {
+		requireSeries(t, registry, fmt.Sprintf(`
+			shearpin_replication_connections{bucket="orders",consumer="n1",state="connecting"} %d
+			shearpin_replication_connections{bucket="orders",consumer="n1",state="down"} %d
+			shearpin_replication_connections{bucket="orders",consumer="n1",state="up"} %d
+		`, connecting, down, up), "shearpin_replication_connections")
+	}
+	onStage(t, func(s *stage) { s.metrics = registry }, func(s *stage) {
+		s.up(0)
+		for range nameInUseKicks - 1 {
+			_ = s.p.raw.Close()
+			s.link()
+			synctest.Wait()
+			requireConnections(0, 1, 0)
+		}
+		_ = s.p.raw.Close()
+		synctest.Wait()
+		require.Equal(t, "down", s.status().State)
+		requireConnections(0, 0, 1)
+		<-time.After(2 * firstInUseRetry)
+		synctest.Wait()
+		requireConnections(0, 1, 0)
+	})
+}
+
 // Managers come and go at the same time: nobody is lost, nobody is left.
 func TestJoiningAndLeavingAtOnce(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
@@ -354,6 +400,7 @@ func TestNoMetricsCostNothing(t *testing.T) {
 		l.changed(flightStart, 1, streamNone, streamAdding)
 		l.ended(f, "adding")
 		l.listen(nil)
+		l.starts()
 		m.forget(nil)
 	}))
 }

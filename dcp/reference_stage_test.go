@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -32,6 +33,7 @@ type stage struct {
 	dial     func() (near, far net.Conn)
 	tls      *tls.Config
 	conns    int
+	metrics  prometheus.Registerer
 	nodes    map[string]*puppet
 	manager  *Manager
 	system   *actors.System
@@ -88,6 +90,7 @@ func (s *stage) open(prepare func(*stage)) {
 	var err error
 	s.manager, err = Start(ctx, Options{
 		System: s.system, Bucket: "orders", Consumer: "n1", Connections: s.conns, Limits: s.limits, Log: s.log, Events: events, SupervisorEvents: tree,
+		Metrics: s.metrics,
 		Endpoints: func(node string) (kv.Endpoint, bool) {
 			n, ok := s.nodes[node]
 			return kv.Endpoint{
