@@ -112,7 +112,7 @@ func (c *conn) bucketCommand(b *bucket, f mcbp.Frame) {
 func (c *conn) documentCommand(b *bucket, f mcbp.Frame) bool {
 	switch aloud(f.Opcode()) {
 	case mcbp.OpGet, mcbp.OpGetK:
-		c.get(b, f)
+		c.get(b, f, (*vbucket).read)
 	case mcbp.OpSet, mcbp.OpAdd, mcbp.OpReplace, mcbp.OpDelete:
 		c.store(b, f)
 	case mcbp.OpAppend, mcbp.OpPrepend:
@@ -122,7 +122,7 @@ func (c *conn) documentCommand(b *bucket, f mcbp.Frame) bool {
 	case mcbp.OpTouch, mcbp.OpGetAndTouch:
 		c.touch(b, f)
 	case mcbp.OpGetReplica:
-		c.getReplica(b, f)
+		c.get(b, f, (*vbucket).readReplica)
 	case mcbp.OpGetMeta:
 		c.getMeta(b, f)
 	default:

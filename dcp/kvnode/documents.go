@@ -61,33 +61,42 @@ func (v *vbucket) admits() mcbp.Status {
 	return mcbp.StatusNotMyVBucket
 }
 
-func (c *conn) get(b *bucket, f mcbp.Frame) {
+// lookup is a way to find a version of a key in a copy.
+type lookup func(v *vbucket, key string, now time.Time) (*item, mcbp.Status)
+
+// find takes the version that a read is about, or answers why there is none and returns nil.
+func (c *conn) find(b *bucket, f mcbp.Frame, look lookup) (it *item) {
+	v, key, status := c.access(b, f)
+	if status == mcbp.StatusSuccess {
+		it, status = look(v, key, c.node.opts.Now())
+	}
+	if status != mcbp.StatusSuccess {
+		c.refuse(b, f, status)
+		return nil
+	}
+	return it
+}
+
+// get answers GET and GETK, and GET_REPLICA, which looks elsewhere.
+func (c *conn) get(b *bucket, f mcbp.Frame, look lookup) {
 	if f.ExtrasLen() != 0 || len(f.Value()) != 0 {
 		c.answer(f, mcbp.StatusInvalid)
 		return
 	}
-	v, key, status := c.access(b, f)
-	var it *item
-	if status == mcbp.StatusSuccess {
-		it, status = v.read(key, c.node.opts.Now())
+	if it := c.find(b, f, look); it != nil {
+		c.replyDocument(f, it)
 	}
-	if status != mcbp.StatusSuccess {
-		c.refuse(b, f, status)
-		return
-	}
-	c.replyDocument(f, it)
 }
 
 // replyDocument answers with a document, and with its key if that was asked for.
 func (c *conn) replyDocument(f mcbp.Frame, it *item) {
 	value, datatype := it.value, it.datatype
-	if datatype&mcbp.DatatypeSnappy != 0 && !c.features.has(mcbp.FeatureSnappy) {
-		inflated, err := snappyDecode(value, maxValue)
-		if err != nil {
-			c.answer(f, mcbp.StatusInternalError)
+	if !c.features.has(mcbp.FeatureSnappy) {
+		var status mcbp.Status
+		if value, status = plain(value, datatype); status != mcbp.StatusSuccess {
+			c.answer(f, status)
 			return
 		}
-		value, datatype = inflated, datatype&^mcbp.DatatypeSnappy
 	}
 	var extras [4]byte
 	binary.BigEndian.PutUint32(extras[:], it.flags)

@@ -78,13 +78,7 @@ func (v *vbucket) page(now time.Time) {
 
 // page is the expiry pager's round.
 func (n *Node) page(now time.Time) {
-	n.mu.Lock()
-	buckets := make([]*bucket, 0, len(n.buckets))
-	for _, b := range n.buckets {
-		buckets = append(buckets, b)
-	}
-	n.mu.Unlock()
-	for _, b := range buckets {
+	for _, b := range n.allBuckets() {
 		for i := range b.vbs {
 			if v := b.vbs[i].Load(); v != nil {
 				v.page(now)

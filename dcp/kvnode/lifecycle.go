@@ -3,7 +3,9 @@ package kvnode
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 )
 
 // A node that is down keeps its listener, so that nobody else gets the port: whoever connects is reset at once, and the
@@ -87,10 +89,7 @@ func (n *Node) takeDown(flush bool) error {
 		return nil
 	}
 	n.down = true
-	conns := make([]*conn, 0, len(n.conns))
-	for c := range n.conns {
-		conns = append(conns, c)
-	}
+	conns := slices.Collect(maps.Keys(n.conns))
 	n.mu.Unlock()
 
 	buckets := n.allBuckets()
@@ -108,7 +107,7 @@ func (n *Node) takeDown(flush bool) error {
 	}
 	n.wg.Wait()
 	var err error
-	for _, b := range n.allBuckets() { // those that a connection made at the last moment too
+	for _, b := range n.allBuckets() { // but not those that a connection deleted at the last moment
 		err = errors.Join(err, b.closeFile(flush))
 	}
 	n.mu.Lock()

@@ -180,12 +180,7 @@ func (n *Node) bucket(name string) *bucket {
 func (n *Node) bucketNames() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	names := make([]string, 0, len(n.buckets))
-	for name := range n.buckets {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return strings.Join(names, " ")
+	return strings.Join(slices.Sorted(maps.Keys(n.buckets)), " ")
 }
 
 // deleteBucket removes a bucket and closes every connection that has selected it, except the one that asked.

@@ -7,24 +7,6 @@ import (
 	"github.com/shearpin/shearpin/dcp/mcbp"
 )
 
-// getReplica answers GET_REPLICA: what GET is on an active copy, on a replica.
-func (c *conn) getReplica(b *bucket, f mcbp.Frame) {
-	if f.ExtrasLen() != 0 || len(f.Value()) != 0 {
-		c.answer(f, mcbp.StatusInvalid)
-		return
-	}
-	v, key, status := c.access(b, f)
-	var it *item
-	if status == mcbp.StatusSuccess {
-		it, status = v.readReplica(key, c.node.opts.Now())
-	}
-	if status != mcbp.StatusSuccess {
-		c.refuse(b, f, status)
-		return
-	}
-	c.replyDocument(f, it)
-}
-
 // readReplica returns the document of a key on a replica. One that has expired is hidden; its deletion is the active's to make.
 func (v *vbucket) readReplica(key string, now time.Time) (*item, mcbp.Status) {
 	v.mu.Lock()
@@ -49,13 +31,8 @@ func (c *conn) getMeta(b *bucket, f mcbp.Frame) {
 		c.answer(f, mcbp.StatusInvalid)
 		return
 	}
-	v, key, status := c.access(b, f)
-	var it *item
-	if status == mcbp.StatusSuccess {
-		it, status = v.newest(key)
-	}
-	if status != mcbp.StatusSuccess {
-		c.refuse(b, f, status)
+	it := c.find(b, f, (*vbucket).newest)
+	if it == nil {
 		return
 	}
 	deleted, expiry := uint32(0), it.expiry
@@ -74,8 +51,8 @@ func (c *conn) getMeta(b *bucket, f mcbp.Frame) {
 	c.reply(p)
 }
 
-// newest returns the newest version of a key, which may be its deletion.
-func (v *vbucket) newest(key string) (*item, mcbp.Status) {
+// newest returns the newest version of a key, which may be its deletion, or have expired.
+func (v *vbucket) newest(key string, _ time.Time) (*item, mcbp.Status) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if status := v.admits(); status != mcbp.StatusSuccess {
