@@ -61,16 +61,12 @@ func (c *conn) extend(b *bucket, f mcbp.Frame) {
 		c.answer(f, mcbp.StatusInvalid)
 		return
 	}
-	if wantsDurability(f.FramingExtras()) {
-		c.answer(f, mcbp.StatusNotSupported)
-		return
-	}
 	more, status := plain(f.Value(), f.Datatype())
 	if status != mcbp.StatusSuccess {
 		c.answer(f, mcbp.StatusInvalid)
 		return
 	}
-	c.change(b, f, func(present *item) (*item, mcbp.Status) {
+	it, uuid := c.change(b, f, func(present *item) (*item, mcbp.Status) {
 		if present == nil {
 			return nil, mcbp.StatusNotStored
 		}
@@ -91,7 +87,10 @@ func (c *conn) extend(b *bucket, f mcbp.Frame) {
 			it.value = slices.Concat(more, value)
 		}
 		return it, mcbp.StatusSuccess
-	}, nil)
+	})
+	if it != nil {
+		c.stored(f, it, uuid, nil)
+	}
 }
 
 // plain is a value without compression.
@@ -119,14 +118,10 @@ func (c *conn) count(b *bucket, f mcbp.Frame) {
 		c.answer(f, mcbp.StatusInvalid)
 		return
 	}
-	if wantsDurability(f.FramingExtras()) {
-		c.answer(f, mcbp.StatusNotSupported)
-		return
-	}
 	x := f.Extras()
 	by, initial, expiry := binary.BigEndian.Uint64(x), binary.BigEndian.Uint64(x[8:]), binary.BigEndian.Uint32(x[16:])
 	number := initial
-	c.change(b, f, func(present *item) (*item, mcbp.Status) {
+	it, uuid := c.change(b, f, func(present *item) (*item, mcbp.Status) {
 		if present == nil {
 			if expiry == noNewCounter {
 				return nil, mcbp.StatusKeyNotFound
@@ -148,26 +143,27 @@ func (c *conn) count(b *bucket, f mcbp.Frame) {
 			number -= min(by, number)
 		}
 		return &item{value: strconv.AppendUint(nil, number, 10), flags: present.flags, expiry: present.expiry}, mcbp.StatusSuccess
-	}, func() []byte { return binary.BigEndian.AppendUint64(nil, number) })
+	})
+	if it != nil {
+		c.stored(f, it, uuid, binary.BigEndian.AppendUint64(nil, number))
+	}
 }
 
-// change makes an update and answers it. result, if there is one, gives the answer's value.
-func (c *conn) change(b *bucket, f mcbp.Frame, revise next, result func() []byte) {
+// change is update for a request. If there is to be no change, it answers why and returns nil.
+func (c *conn) change(b *bucket, f mcbp.Frame, revise next) (it *item, uuid uint64) {
+	if wantsDurability(f.FramingExtras()) {
+		c.answer(f, mcbp.StatusNotSupported)
+		return nil, 0
+	}
 	v, key, status := c.access(b, f)
-	var it *item
-	var uuid uint64
 	if status == mcbp.StatusSuccess {
 		it, uuid, status = c.update(v, key, f.CAS(), revise)
 	}
 	if status != mcbp.StatusSuccess {
 		c.refuse(b, f, status)
-		return
+		return nil, 0
 	}
-	var value []byte
-	if result != nil {
-		value = result()
-	}
-	c.stored(f, it, uuid, value)
+	return it, uuid
 }
 
 // touchExtras is the length of an expiry.
@@ -180,22 +176,17 @@ func (c *conn) touch(b *bucket, f mcbp.Frame) {
 		return
 	}
 	expiry := expiryAt(binary.BigEndian.Uint32(f.Extras()), c.node.opts.Now())
-	v, key, status := c.access(b, f)
-	var it *item
-	if status == mcbp.StatusSuccess {
-		it, _, status = c.update(v, key, f.CAS(), func(present *item) (*item, mcbp.Status) {
-			if present == nil {
-				return nil, mcbp.StatusKeyNotFound
-			}
-			if present.expiry == expiry {
-				return nil, mcbp.StatusSuccess
-			}
-			return &item{value: present.value, datatype: present.datatype, flags: present.flags, expiry: expiry}, mcbp.StatusSuccess
-		})
-	}
+	it, _ := c.change(b, f, func(present *item) (*item, mcbp.Status) {
+		if present == nil {
+			return nil, mcbp.StatusKeyNotFound
+		}
+		if present.expiry == expiry {
+			return nil, mcbp.StatusSuccess
+		}
+		return &item{value: present.value, datatype: present.datatype, flags: present.flags, expiry: expiry}, mcbp.StatusSuccess
+	})
 	switch {
-	case status != mcbp.StatusSuccess:
-		c.refuse(b, f, status)
+	case it == nil:
 	case f.Opcode() == mcbp.OpTouch:
 		p := mcbp.Response(f, mcbp.StatusSuccess)
 		p.CAS = it.cas

@@ -78,9 +78,21 @@ func TestAppendAndPrepend(t *testing.T) {
 	p := request(mcbp.OpAppend, "k", "x")
 	p.VBucket = 2
 	assert.Equal(t, mcbp.StatusNotMyVBucket, c.do(p).Status())
-	p = request(mcbp.OpAppend, "k", "x")
-	p.Magic, p.FramingExtras = mcbp.MagicFramingRequest, []byte{0x11, 1}
-	assert.Equal(t, mcbp.StatusNotSupported, c.do(p).Status(), "durable")
+}
+
+// A change that was to be durable is refused, and made by no command.
+func TestNoUpdateIsDurable(t *testing.T) {
+	c := login(t, startNode(t, "n0"))
+	c.setVBucket(1, mcbp.VBucketActive)
+	c.set(1, "k", "1")
+	for _, p := range []*mcbp.Packet{
+		request(mcbp.OpAppend, "k", "1"), request(mcbp.OpPrepend, "k", "1"), counter(mcbp.OpIncrement, "k", 1, 0, 0),
+		counter(mcbp.OpDecrement, "k", 1, 0, 0), request(mcbp.OpTouch, "k", "", 0, 0, 0, 9), request(mcbp.OpGetAndTouch, "k", "", 0, 0, 0, 9),
+	} {
+		p.Magic, p.FramingExtras = mcbp.MagicFramingRequest, []byte{0x11, 1}
+		assert.Equal(t, mcbp.StatusNotSupported, c.do(p).Status(), "%v", p.Opcode)
+	}
+	assert.Equal(t, "1", c.stat("vbucket-seqno", 1, "high_seqno"))
 }
 
 func TestCounters(t *testing.T) {
