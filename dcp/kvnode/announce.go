@@ -10,9 +10,10 @@ import (
 // opClusterMapChanged is what a node asks a client to take note of. It shares its number with a client's command.
 const opClusterMapChanged mcbp.Opcode = 0x01
 
-// announcements tell a client that negotiated it that there is a new cluster configuration: its epoch and revision, so that the
-// client fetches it if it is new to it. They have a goroutine of their own, because whoever sets the configuration must not wait
-// for a client that does not read. Such a client is told of the newest when it reads again, and of no other.
+// announcements tell a client that has logged in and negotiated it that there is a new cluster configuration: its epoch and
+// revision, so that the client fetches it if it is new to it. They have a goroutine of their own, because whoever sets the
+// configuration must not wait for a client that does not read. Such a client is told of the newest when it reads again, and of no
+// other.
 type announcements struct {
 	wanted atomic.Bool
 	// running belongs to the reader: the goroutine has been started.
@@ -22,8 +23,9 @@ type announcements struct {
 
 func newAnnouncements() announcements { return announcements{wake: make(chan struct{}, 1)} }
 
-// announce begins or ends the announcements to a connection. Only the reader calls it.
-func (c *conn) announce(wanted bool) {
+// announce begins or ends the announcements to a connection, by what is known of it now. Only the reader calls it.
+func (c *conn) announce() {
+	wanted := c.authenticated && c.features.has(mcbp.FeatureClusterMapPushBrief)
 	c.news.wanted.Store(wanted)
 	if wanted && !c.news.running {
 		c.news.running = true

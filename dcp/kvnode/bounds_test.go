@@ -41,11 +41,8 @@ func sendAll(t *testing.T, socket net.Conn, out []byte, op mcbp.Opcode) map[mcbp
 	go func() { _, err := socket.Write(out); written <- err }()
 	answers := map[mcbp.Status]int{}
 	for r := newFrameReader(socket); ; {
-		f, ok, err := r.next(maxBody)
-		require.NoError(t, err)
+		f := nextFrame(t, r)
 		switch {
-		case !ok:
-			require.NoError(t, r.fill())
 		case f.IsResponse() && f.Opaque() == last:
 			require.NoError(t, <-written)
 			return answers
@@ -83,11 +80,7 @@ func TestRequestsThatNobodyAnswersAreBounded(t *testing.T) {
 		for _, out := range [][]byte{mcbp.AddStream{VBucket: 1}.Append(nil), mcbp.CloseStream{VBucket: 1}.Append(nil)} {
 			_, err := socket.Write(out)
 			require.NoError(t, err)
-			f, ok, err := r.next(maxBody)
-			for ; !ok; f, ok, err = r.next(maxBody) {
-				require.NoError(t, err)
-				require.NoError(t, r.fill())
-			}
+			f := nextFrame(t, r)
 			if f.IsResponse() {
 				require.Equal(t, mcbp.StatusSuccess, f.Status())
 			} else {

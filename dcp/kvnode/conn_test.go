@@ -13,6 +13,19 @@ import (
 	"github.com/shearpin/shearpin/dcp/mcbp"
 )
 
+// nextFrame reads a frame.
+func nextFrame(t *testing.T, r *frameReader) mcbp.Frame {
+	t.Helper()
+	for {
+		f, ok, err := r.next(maxBody)
+		require.NoError(t, err)
+		if ok {
+			return f
+		}
+		require.NoError(t, r.fill())
+	}
+}
+
 // A peer that asks and does not read makes the node wait, not grow: on a DCP connection too, where another goroutine writes.
 func TestWhatWaitsForASlowPeerIsBounded(t *testing.T) {
 	n, err := Start(Options{Name: "n0"})
@@ -58,7 +71,8 @@ func TestWhatWaitsToBeAnnouncedIsBounded(t *testing.T) {
 		near, far := net.Pipe()
 		c := newConn(n, near)
 		n.conns[c] = struct{}{}
-		c.announce(true)
+		c.features.add(mcbp.FeatureClusterMapPushBrief)
+		c.announce()
 		c.reply(announcement(nil, &clusterConfig{}))
 		n.wg.Go(c.flush) // as the reader does with an answer
 		synctest.Wait()
@@ -70,12 +84,7 @@ func TestWhatWaitsToBeAnnouncedIsBounded(t *testing.T) {
 		}
 		r := newFrameReader(far)
 		for _, want := range []byte{0, 1, 100} {
-			f, ok, err := r.next(maxBody)
-			for ; !ok; f, ok, err = r.next(maxBody) {
-				require.NoError(t, err)
-				require.NoError(t, r.fill())
-			}
-			assert.Equal(t, want, f.Extras()[clusterConfigExtras-1])
+			assert.Equal(t, want, nextFrame(t, r).Extras()[clusterConfigExtras-1])
 		}
 		synctest.Wait()
 		c.out.mu.Lock()
@@ -83,5 +92,42 @@ func TestWhatWaitsToBeAnnouncedIsBounded(t *testing.T) {
 		c.out.mu.Unlock()
 		c.close()
 		n.wg.Wait()
+	})
+}
+
+// Who has not logged in is not told of configurations that it may not ask for either.
+func TestStrangersAreToldOfNoConfiguration(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		opts := Options{User: "u", Password: "p", IdleTimeout: time.Minute}
+		n := &Node{opts: opts, log: slog.New(slog.DiscardHandler), conns: map[*conn]struct{}{}}
+		near, far := net.Pipe()
+		c := newConn(n, near)
+		n.conns[c] = struct{}{}
+		n.wg.Go(c.serve)
+		defer n.wg.Wait()
+		defer c.close()
+		r := newFrameReader(far)
+		ask := func(p *mcbp.Packet) mcbp.Frame {
+			_, err := far.Write(p.Frame())
+			require.NoError(t, err)
+			return nextFrame(t, r)
+		}
+		announceRevision := func(revision int64) {
+			n.config.Store(&clusterConfig{revision: revision})
+			n.announce(nil)
+			synctest.Wait()
+		}
+		hello := &mcbp.Packet{Opcode: mcbp.OpHello, Value: []byte{0, byte(mcbp.FeatureDuplex), 0, byte(mcbp.FeatureClusterMapPushBrief)}}
+		require.Equal(t, hello.Value, ask(hello).Value())
+		announceRevision(1)
+		login := &mcbp.Packet{Opcode: mcbp.OpSASLAuth, Key: []byte(mechPlain), Value: []byte("\x00u\x00p")}
+		f := ask(login)
+		require.Equal(t, mcbp.OpSASLAuth, f.Opcode())
+		require.Equal(t, mcbp.StatusSuccess, f.Status())
+		synctest.Wait()
+		announceRevision(2)
+		f = nextFrame(t, r)
+		assert.Equal(t, mcbp.MagicServerRequest, f.Magic())
+		assert.EqualValues(t, 2, f.Extras()[clusterConfigExtras-1], "whoever is in is told, though the HELLO came first")
 	})
 }

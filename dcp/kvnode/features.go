@@ -62,7 +62,7 @@ func (c *conn) hello(f mcbp.Frame) {
 		}
 	}
 	c.reply(p)
-	c.announce(wanted.has(mcbp.FeatureClusterMapPushBrief))
+	c.announce()
 }
 
 // datatypes are the bits that this connection may send and receive.

@@ -73,8 +73,7 @@ func (c *conn) authPlain(f mcbp.Frame) {
 		c.authFailed(f)
 		return
 	}
-	c.authenticated = true
-	c.answer(f, mcbp.StatusSuccess)
+	c.letIn(mcbp.Response(f, mcbp.StatusSuccess))
 }
 
 // authScram answers the first message of SCRAM with a challenge.
@@ -114,10 +113,16 @@ func (c *conn) saslStep(f mcbp.Frame) {
 		c.authFailed(f)
 		return
 	}
-	c.authenticated = true
 	p := mcbp.Response(f, mcbp.StatusSuccess)
 	p.Value = []byte(final)
+	c.letIn(p)
+}
+
+// letIn answers a client that has proved to have the account. Announcements come behind.
+func (c *conn) letIn(p *mcbp.Packet) {
+	c.authenticated = true
 	c.reply(p)
+	c.announce()
 }
 
 // authFailed says no, and nothing about why.

@@ -85,11 +85,7 @@ func TestNothingIsAppendedToExtendedAttributes(t *testing.T) {
 	require.NoError(t, err)
 	r := newFrameReader(socket)
 	for _, want := range []mcbp.Status{mcbp.StatusSuccess, mcbp.StatusNotSupported, mcbp.StatusNotSupported} {
-		f, ok, err := r.next(maxBody)
-		for ; !ok; f, ok, err = r.next(maxBody) {
-			require.NoError(t, err)
-			require.NoError(t, r.fill())
-		}
+		f := nextFrame(t, r)
 		assert.Equal(t, want, f.Status(), "%v", f.Opcode())
 	}
 }
