@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"unicode/utf8"
 
 	"github.com/shearpin/shearpin/dcp/mcbp"
 )
@@ -15,6 +16,8 @@ const (
 	maxVBuckets      = 65536
 	// defaultQuota is the memory quota, in bytes, of a bucket that is created without one.
 	defaultQuota = 256 << 20
+	// maxQuota, in bytes, is more than there is memory. What is reckoned with it fits into an int64.
+	maxQuota = 1 << 50
 )
 
 // bucket is a named set of vbuckets and the DCP connections that replicate them.
@@ -46,10 +49,12 @@ func newBucket(n *Node, name string, vbuckets int, quota int64, traffic bool) (*
 	switch {
 	case name == "" || len(name) > maxBucketNameLen:
 		return nil, fmt.Errorf("kvnode: bucket name of %d bytes, not 1 to %d", len(name), maxBucketNameLen)
+	case !utf8.ValidString(name): // which JSON, on disk, would not give back
+		return nil, fmt.Errorf("kvnode: bucket name %q is not UTF-8", name)
 	case vbuckets < 1 || vbuckets > maxVBuckets:
 		return nil, fmt.Errorf("kvnode: bucket %q with %d vbuckets, not 1 to %d", name, vbuckets, maxVBuckets)
-	case quota < 0:
-		return nil, fmt.Errorf("kvnode: bucket %q with a quota of %d bytes", name, quota)
+	case quota < 0 || quota > maxQuota:
+		return nil, fmt.Errorf("kvnode: bucket %q with a quota of %d bytes, not 0 to %d", name, quota, int64(maxQuota))
 	}
 	if quota == 0 {
 		quota = defaultQuota

@@ -218,6 +218,20 @@ func TestAnotherNodeTakesTheDirectoryOver(t *testing.T) {
 	require.Error(t, n.CreateBucket(testBucket, 1024), "it is there already")
 }
 
+// What a client may create does not keep the node from starting again.
+func TestEveryBucketThatThereIsComesBack(t *testing.T) {
+	n := startNode(t, "n0", onDisk(t.TempDir()))
+	c := login(t, n)
+	created := func(name, config string) mcbp.Status {
+		return c.do(&mcbp.Packet{Opcode: mcbp.OpCreateBucket, Key: []byte(name), Value: []byte("ep.so\x00max_vbuckets=8;" + config)}).Status()
+	}
+	assert.Equal(t, mcbp.StatusInvalid, created("\xff", ""), "no name that can be written down")
+	assert.Equal(t, mcbp.StatusSuccess, created("\u2028 <\"\x00", ""))
+	n.Kill()
+	c = restart(t, n)
+	assert.Equal(t, "default \u2028 <\"\x00", string(c.ok(&mcbp.Packet{Opcode: mcbp.OpListBuckets}).Value()))
+}
+
 func TestANodeThatIsDownKeepsItsPort(t *testing.T) {
 	n := startNode(t, "n0")
 	c := login(t, n)

@@ -2,6 +2,7 @@ package kvnode_test
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 
@@ -37,6 +38,22 @@ func TestAFullBucketSaysWhetherWaitingMayHelp(t *testing.T) {
 	assert.Equal(t, mcbp.StatusNoMemory, c.do(documentOf("c", 20_000)).Status())
 	c.del(7, "a") // a deletion always has room
 	c.ok(documentOf("c", 8_000))
+}
+
+// A quota that no machine has is no quota: what is reckoned with it would not fit into a number.
+func TestQuotasAreBounded(t *testing.T) {
+	c := login(t, startNode(t, "n0"))
+	create := func(quota int64) mcbp.Status {
+		value := fmt.Sprintf("ep.so\x00max_size=%d;max_vbuckets=16", quota)
+		return c.do(&mcbp.Packet{Opcode: mcbp.OpCreateBucket, Key: []byte("large"), Value: []byte(value)}).Status()
+	}
+	for _, quota := range []int64{-1, 1<<50 + 1, math.MaxInt64} {
+		assert.Equal(t, mcbp.StatusInvalid, create(quota), "%d", quota)
+	}
+	require.Equal(t, mcbp.StatusSuccess, create(1<<50))
+	c.ok(&mcbp.Packet{Opcode: mcbp.OpSelectBucket, Key: []byte("large")})
+	c.setVBucket(7, mcbp.VBucketActive)
+	c.ok(documentOf("k", 1000))
 }
 
 // fullReplica is a consumer with a stream of vbucket 7 into a bucket of 200 000 bytes. It has a buffer of 64 KiB.
