@@ -15,11 +15,12 @@ type flusher struct {
 	pace *pace
 
 	mu sync.Mutex
-	// queue is the changed vbuckets, each once, first come first served; barriers are closed when all of it is on disk.
-	queue    []uint16
-	queued   map[uint16]bool
-	barriers []chan struct{}
-	wake     chan struct{}
+	// queue is the changed vbuckets, each once, first come first served. passed, if somebody waits, is closed when all of it is
+	// on disk.
+	queue  []uint16
+	queued map[uint16]bool
+	passed chan struct{}
+	wake   chan struct{}
 
 	// quit is closed when the node goes down; flush says whether what is left is to be written then.
 	quit  chan struct{}
@@ -59,14 +60,15 @@ func (w *flusher) push(vb uint16) {
 	w.signal()
 }
 
-// barrier returns a channel that is closed when all that was entered so far is on disk.
+// barrier returns a channel that is closed when all that was entered so far is on disk. If the node goes down first, it stays open.
 func (w *flusher) barrier() <-chan struct{} {
-	c := make(chan struct{})
 	w.mu.Lock()
-	w.barriers = append(w.barriers, c)
-	w.mu.Unlock()
+	defer w.mu.Unlock()
+	if w.passed == nil {
+		w.passed = make(chan struct{})
+	}
 	w.signal()
-	return c
+	return w.passed
 }
 
 func (w *flusher) signal() {
@@ -76,13 +78,13 @@ func (w *flusher) signal() {
 	}
 }
 
-func (w *flusher) take() (vbs []uint16, barriers []chan struct{}) {
+func (w *flusher) take() (vbs []uint16, passed chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	vbs, barriers = w.queue, w.barriers
-	w.queue, w.barriers = nil, nil
+	vbs, passed = w.queue, w.passed
+	w.queue, w.passed = nil, nil
 	clear(w.queued)
-	return vbs, barriers
+	return vbs, passed
 }
 
 // end stops the flusher and returns when it has stopped. If flush, it writes what is left first, at full speed, and marks
@@ -109,12 +111,12 @@ func (w *flusher) run() {
 			return
 		case <-w.wake:
 		}
-		vbs, barriers := w.take()
+		vbs, passed := w.take()
 		if w.err = w.round(vbs); w.err != nil {
 			return
 		}
-		for _, c := range barriers {
-			close(c)
+		if passed != nil {
+			close(passed)
 		}
 	}
 }

@@ -77,6 +77,25 @@ func TestATransactionIsOfAFewMegabytes(t *testing.T) {
 	require.NoError(t, b.flusher.file.close())
 }
 
+// However many come to wait while the disk stands still, and go again, nothing of them is kept.
+func TestWhoWaitsForTheDiskTakesNoMemory(t *testing.T) {
+	b := diskBucket(t)
+	b.node.pace.set(DiskStalled)
+	require.Equal(t, mcbp.StatusSuccess, b.setVBucket(7, mcbp.VBucketActive, nil))
+	barriers := map[<-chan struct{}]bool{}
+	for range 100 {
+		barriers[b.flusher.barrier()] = true
+	}
+	assert.LessOrEqual(t, len(barriers), 2, "one of the write that stands still, one of the next")
+	b.node.pace.set(0)
+	for c := range barriers {
+		<-c
+	}
+	assert.NotContains(t, barriers, b.flusher.barrier(), "who comes later waits for what is entered by then")
+	require.NoError(t, b.flusher.end(true))
+	require.NoError(t, b.flusher.file.close())
+}
+
 // transactions is how many there have been.
 func transactions(t *testing.T, f *bucketFile) (n int) {
 	t.Helper()
