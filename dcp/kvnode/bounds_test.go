@@ -4,7 +4,6 @@ import (
 	"io"
 	"net"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -15,18 +14,9 @@ import (
 // endOf opens one end of a replication in a node with a bucket of 4 vbuckets, and gives the socket and the node's view of it.
 func endOf(t *testing.T, flags uint32, state mcbp.VBucketState) (net.Conn, dcpEnd) {
 	t.Helper()
-	n, err := Start(Options{Name: "n0"})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, n.Close()) })
-	require.NoError(t, n.CreateBucket("b", 4))
-	require.Equal(t, mcbp.StatusSuccess, n.bucket("b").setVBucket(1, state, nil))
-	socket, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", n.Addr())
-	require.NoError(t, err)
-	t.Cleanup(func() { socket.Close() })
-	require.NoError(t, socket.SetDeadline(time.Now().Add(20*time.Second)))
-	_, err = socket.Write(mcbp.Open{Name: "x", Flags: flags}.Append((&mcbp.Packet{Opcode: mcbp.OpSelectBucket, Key: []byte("b")}).Frame()))
-	require.NoError(t, err)
-	_, err = io.ReadFull(socket, make([]byte, 2*mcbp.HeaderLen))
+	n, _ := startInside(t, state)
+	socket := say(t, n, mcbp.Open{Name: "x", Flags: flags}.Append(nil))
+	_, err := io.ReadFull(socket, make([]byte, 2*mcbp.HeaderLen))
 	require.NoError(t, err)
 	return socket, n.dcpConns()[0].end()
 }

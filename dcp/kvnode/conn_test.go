@@ -13,42 +13,18 @@ import (
 	"github.com/shearpin/shearpin/dcp/mcbp"
 )
 
-// nextFrame reads a frame.
-func nextFrame(t *testing.T, r *frameReader) mcbp.Frame {
-	t.Helper()
-	for {
-		f, ok, err := r.next(maxBody)
-		require.NoError(t, err)
-		if ok {
-			return f
-		}
-		require.NoError(t, r.fill())
-	}
-}
-
 // A peer that asks and does not read makes the node wait, not grow: on a DCP connection too, where another goroutine writes.
 func TestWhatWaitsForASlowPeerIsBounded(t *testing.T) {
-	n, err := Start(Options{Name: "n0"})
-	require.NoError(t, err)
-	defer func() { require.NoError(t, n.Close()) }()
-	require.NoError(t, n.CreateBucket("b", 4))
-	b := n.bucket("b")
-	require.Equal(t, mcbp.StatusSuccess, b.setVBucket(1, mcbp.VBucketActive, nil))
+	n, b := startInside(t, mcbp.VBucketActive)
 	const size, requests = 256 << 10, 200
 	_, status := b.vb(1).write(mcbp.OpSet, &item{key: "k", value: make([]byte, size)}, 0, time.Now())
 	require.Equal(t, mcbp.StatusSuccess, status)
 
-	socket, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", n.Addr())
-	require.NoError(t, err)
-	defer socket.Close()
-	require.NoError(t, socket.SetDeadline(time.Now().Add(20*time.Second)))
-	out := (&mcbp.Packet{Opcode: mcbp.OpSelectBucket, Key: []byte("b")}).Frame()
-	out = mcbp.Open{Name: "replication:x", Flags: mcbp.OpenFlagsReplicaProducer}.Append(out)
+	out := []mcbp.Frame{mcbp.Open{Name: "replication:x", Flags: mcbp.OpenFlagsReplicaProducer}.Append(nil)}
 	for range requests {
-		out = (&mcbp.Packet{Opcode: mcbp.OpGet, VBucket: 1, Key: []byte("k")}).Append(out)
+		out = append(out, (&mcbp.Packet{Opcode: mcbp.OpGet, VBucket: 1, Key: []byte("k")}).Frame())
 	}
-	_, err = socket.Write(out)
-	require.NoError(t, err)
+	socket := say(t, n, out...)
 
 	largest, received := 0, 0
 	chunk := make([]byte, 64<<10)

@@ -388,16 +388,8 @@ func TestAReplicaComesBackInsideItsSnapshot(t *testing.T) {
 	n := startNode(t, "n1", onDisk(t.TempDir()))
 	admin := login(t, n)
 	admin.setVBucket(7, mcbp.VBucketReplica)
-	open := func() (*client, mcbp.StreamRequest) {
-		c := openDCP(t, n, kvnode.RoleConsumer, testLink, "")
-		c.write(mcbp.AddStream{VBucket: 7, Opaque: mcbp.Opaque{0xff, 0, 1, 0xff}}.Append(nil))
-		r, err := mcbp.ParseStreamRequest(answerNegotiation(t, c))
-		require.NoError(t, err)
-		c.write(mcbp.StreamRequestAnswer{Opaque: r.Opaque, Log: []mcbp.FailoverEntry{{UUID: 77, Seqno: 2}, {UUID: 76}}}.Append(nil))
-		c.agreeUntil(mcbp.OpDCPAddStream)
-		return c, r
-	}
-	c, _ := open()
+	log := []mcbp.FailoverEntry{{UUID: 77, Seqno: 2}, {UUID: 76}}
+	c, _ := addStream(t, n, log...)
 	for _, m := range []mcbp.SnapshotMarker{{Start: 0, End: 3}, {Start: 4, End: 9}} {
 		m.VBucket, m.Opaque, m.Flags = 7, mcbp.Opaque{1}, mcbp.SnapshotMemory
 		c.write(m.Append(nil))
@@ -410,8 +402,8 @@ func TestAReplicaComesBackInsideItsSnapshot(t *testing.T) {
 	require.Equal(t, mcbp.StatusSuccess, admin.persist(7, 5))
 	n.Kill()
 	admin = restart(t, n)
-	assert.Equal(t, []mcbp.FailoverEntry{{UUID: 77, Seqno: 2}, {UUID: 76}}, admin.failoverLog(7))
-	_, r := open()
+	assert.Equal(t, log, admin.failoverLog(7))
+	_, r := addStream(t, n, log...)
 	assert.EqualValues(t, 5, r.Start)
 	assert.EqualValues(t, 3, r.SnapStart)
 	assert.EqualValues(t, 9, r.SnapEnd)

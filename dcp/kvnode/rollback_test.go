@@ -117,16 +117,7 @@ func TestAStreamResumesInsideASnapshot(t *testing.T) {
 	n := startNode(t, "n1")
 	admin := login(t, n)
 	admin.setVBucket(7, mcbp.VBucketReplica)
-	open := func() (*client, mcbp.StreamRequest) {
-		c := openDCP(t, n, kvnode.RoleConsumer, testLink, "")
-		c.write(mcbp.AddStream{VBucket: 7, Opaque: mcbp.Opaque{0xff, 0, 1, 0xff}}.Append(nil))
-		r, err := mcbp.ParseStreamRequest(answerNegotiation(t, c))
-		require.NoError(t, err)
-		c.write(mcbp.StreamRequestAnswer{Opaque: r.Opaque, Log: []mcbp.FailoverEntry{{UUID: 77}}}.Append(nil))
-		c.agreeUntil(mcbp.OpDCPAddStream)
-		return c, r
-	}
-	c, r := open()
+	c, r := addStream(t, n, mcbp.FailoverEntry{UUID: 77})
 	assert.Equal(t, mcbp.StreamRequest{VBucket: 7, Opaque: mcbp.Opaque{1}, End: mcbp.EndSeqnoForever, Value: []byte{}}, r)
 	mutation := func(seqno uint64) []byte {
 		m := mcbp.Mutation{VBucket: 7, Opaque: mcbp.Opaque{1}, BySeqno: seqno, RevSeqno: 1, CAS: seqno, Key: []byte(fmt.Sprintf("\x00k%d", seqno))}
@@ -142,7 +133,7 @@ func TestAStreamResumesInsideASnapshot(t *testing.T) {
 	c.write(mutation(5))
 	eventually(t, "received", func() bool { return statUint(t, admin, "vbucket-seqno", 7, "high_seqno") == 5 })
 
-	_, r = open()
+	_, r = addStream(t, n, mcbp.FailoverEntry{UUID: 77})
 	assert.EqualValues(t, 5, r.Start)
 	assert.EqualValues(t, 3, r.SnapStart, "the end of the last complete snapshot")
 	assert.EqualValues(t, 9, r.SnapEnd)

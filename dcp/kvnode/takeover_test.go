@@ -320,6 +320,18 @@ func answerNegotiation(t testing.TB, c *client) mcbp.Frame {
 	return c.agreeUntil(mcbp.OpDCPStreamReq)
 }
 
+// addStream has a node's replica of vbucket 7 ask for a stream, and plays the producer that has this history.
+func addStream(t testing.TB, n *kvnode.Node, log ...mcbp.FailoverEntry) (*client, mcbp.StreamRequest) {
+	t.Helper()
+	c := openDCP(t, n, kvnode.RoleConsumer, testLink, "")
+	c.write(mcbp.AddStream{VBucket: 7, Opaque: mcbp.Opaque{0xff, 0, 1, 0xff}}.Append(nil))
+	r, err := mcbp.ParseStreamRequest(answerNegotiation(t, c))
+	require.NoError(t, err)
+	c.write(mcbp.StreamRequestAnswer{Opaque: r.Opaque, Log: log}.Append(nil))
+	c.agreeUntil(mcbp.OpDCPAddStream)
+	return c, r
+}
+
 func TestStatesAreSetOnTakeoverStreamsOnly(t *testing.T) {
 	n := startNode(t, "n1")
 	admin := login(t, n)

@@ -1,7 +1,6 @@
 package kvnode
 
 import (
-	"net"
 	"testing"
 	"time"
 
@@ -13,12 +12,7 @@ import (
 
 // Between what an update reads and what it writes somebody else may come: then it starts over from what is there now.
 func TestAnUpdateStartsOverFromWhatIsThere(t *testing.T) {
-	n, err := Start(Options{Name: "n0"})
-	require.NoError(t, err)
-	defer func() { require.NoError(t, n.Close()) }()
-	require.NoError(t, n.CreateBucket("b", 4))
-	b := n.bucket("b")
-	require.Equal(t, mcbp.StatusSuccess, b.setVBucket(1, mcbp.VBucketActive, nil))
+	n, b := startInside(t, mcbp.VBucketActive)
 	c, v := &conn{node: n}, b.vb(1)
 	between := func(op mcbp.Opcode, value string) {
 		t.Helper()
@@ -64,26 +58,15 @@ func TestAnUpdateStartsOverFromWhatIsThere(t *testing.T) {
 
 // The extended attributes of a document are a part of its value that text must not come into.
 func TestNothingIsAppendedToExtendedAttributes(t *testing.T) {
-	n, err := Start(Options{Name: "n0"})
-	require.NoError(t, err)
-	defer func() { require.NoError(t, n.Close()) }()
-	require.NoError(t, n.CreateBucket("b", 4))
-	b := n.bucket("b")
-	require.Equal(t, mcbp.StatusSuccess, b.setVBucket(1, mcbp.VBucketActive, nil))
+	n, b := startInside(t, mcbp.VBucketActive)
 	_, status := b.vb(1).write(mcbp.OpSet, &item{key: "k", value: []byte{0, 0, 0, 0}, datatype: mcbp.DatatypeXattr}, 0, time.Now())
 	require.Equal(t, mcbp.StatusSuccess, status)
 
-	socket, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", n.Addr())
-	require.NoError(t, err)
-	defer socket.Close()
-	require.NoError(t, socket.SetDeadline(time.Now().Add(20*time.Second)))
-	out := (&mcbp.Packet{Opcode: mcbp.OpSelectBucket, Key: []byte("b")}).Frame()
+	var out []mcbp.Frame
 	for _, op := range []mcbp.Opcode{mcbp.OpAppend, mcbp.OpPrepend} {
-		out = (&mcbp.Packet{Opcode: op, VBucket: 1, Key: []byte("k"), Value: []byte("x")}).Append(out)
+		out = append(out, (&mcbp.Packet{Opcode: op, VBucket: 1, Key: []byte("k"), Value: []byte("x")}).Frame())
 	}
-	_, err = socket.Write(out)
-	require.NoError(t, err)
-	r := newFrameReader(socket)
+	r := newFrameReader(say(t, n, out...))
 	for _, want := range []mcbp.Status{mcbp.StatusSuccess, mcbp.StatusNotSupported, mcbp.StatusNotSupported} {
 		f := nextFrame(t, r)
 		assert.Equal(t, want, f.Status(), "%v", f.Opcode())
