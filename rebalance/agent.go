@@ -74,7 +74,7 @@ func (a *agent) Init(c *actors.Context) error {
 			return err
 		}
 		*kv = connection
-		closeWith(c, connection)
+		_ = closeWith(c, connection) // not before the agent's end
 	}
 	a.machine = newAgentMachine()
 	a.callers = map[int]actors.From{}
@@ -82,13 +82,15 @@ func (a *agent) Init(c *actors.Context) error {
 	return nil
 }
 
-// closeWith closes a connection when the process dies, however it does.
-func closeWith(c *actors.Context, connection nodeKV) {
-	c.Go(func(ctx context.Context) any {
-		<-ctx.Done()
+// closeWith closes a connection when the process dies, however it does, or before that, when it is told to.
+func closeWith(c *actors.Context, connection nodeKV) context.CancelFunc {
+	open, end := context.WithCancel(c.Ctx())
+	c.Go(func(context.Context) any {
+		<-open.Done()
 		_ = connection.Close()
 		return nil
 	})
+	return end
 }
 
 func (a *agent) HandleCall(c *actors.Context, from actors.From, msg any) error {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"slices"
-	"time"
 
 	"github.com/shearpin/shearpin/actors"
 	"github.com/shearpin/shearpin/rebalance/store"
@@ -13,8 +11,8 @@ import (
 
 // publisher brings the maps of all buckets to their nodes, which hand them to clients. Changes that come while one is
 // under way go out together. Nodes take a configuration that is older than the one they have (kv-observed), so each node has
-// one sender at a time, whichever publisher it belongs to, and revisions are those of the store, which only grow. What a
-// sender left on the wire when it gave up may still arrive after its successor's, which is therefore sent once more later.
+// one sender at a time, whichever publisher it belongs to, and revisions are those of the store, which only grow. What is sent
+// when is decided by its [publisherMachine].
 //
 // The list of nodes, which clients get before they have chosen a bucket, is published in the same way, as that of the bucket
 // without a name.
@@ -22,74 +20,18 @@ type publisher struct {
 	actors.Base
 	env     *environment
 	log     *slog.Logger
-	buckets map[string]*publication
+	machine *publisherMachine
+
+	lastID  int
+	callers map[int]actors.From
+	lanes   map[lanePlace]*laneConnection
 }
 
-// publication is one bucket's way out.
-type publication struct {
-	// reading says that the map is being read from the store; again that it has to be read once more after that.
-	reading, again bool
-	// newest is what was read last.
-	newest  publishable
-	lanes   map[string]*lane
-	waiters []*publishWaiter
+// laneConnection is a connection to a node, and what ends it.
+type laneConnection struct {
+	nodeKV
+	end context.CancelFunc
 }
-
-// lane is one node's way to get the configuration.
-type lane struct {
-	connection nodeKV
-	latest     publishable
-	sent       int64
-	sending    bool
-	// doubtful says that an attempt was abandoned whose configuration may yet arrive: this publisher's own, or one of the
-	// publisher before it.
-	doubtful bool
-	// leaving says that the node is no server any more: it is told of latest and then of nothing.
-	leaving bool
-}
-
-// publishable is a configuration that can be sent.
-type publishable struct {
-	revision int64
-	config   []byte
-	servers  []string
-}
-
-// publishWaiter waits until every server has got, or been tried with, a revision that was read after it came.
-type publishWaiter struct {
-	answer *publishAnswer
-	// revision is 0 until the map has been read for it.
-	revision int64
-	left     []string
-	failed   *NodesError
-}
-
-// publishAnswer is owed to a caller, once all it waits for has come to an end.
-type publishAnswer struct {
-	from actors.From
-	open int
-	err  error
-}
-
-func (a *publishAnswer) settle(err error) {
-	a.open--
-	if a.err == nil {
-		a.err = err
-	}
-	switch {
-	case a.open > 0:
-	case a.err != nil:
-		a.from.Fail(a.err)
-	default:
-		a.from.Reply(nil)
-	}
-}
-
-// publishRetry is the pause before a node that refused or did not answer is tried again.
-const publishRetry = time.Second
-
-// publishLimit bounds one attempt.
-const publishLimit = 10 * time.Second
 
 // publishMap is cast when a bucket's map has changed, or called by who wants to know that the nodes have it.
 type publishMap struct{ bucket string }
@@ -101,17 +43,22 @@ type (
 		err    error
 	}
 	mapSent struct {
-		bucket, node string
-		revision     int64
-		err          error
+		to       lanePlace
+		revision int64
+		err      error
 	}
-	retryLane struct{ bucket, node string }
-	// repeatLane is told once no abandoned attempt can arrive any more.
-	repeatLane struct{ bucket, node string }
+	rereadDue struct{ bucket string }
+	laneDue   struct {
+		lane  lanePlace
+		timer int
+	}
 )
 
 func newPublisher(e *environment) *publisher {
-	return &publisher{env: e, log: e.log("publisher"), buckets: map[string]*publication{}}
+	return &publisher{
+		env: e, log: e.log("publisher"), machine: newPublisherMachine(),
+		callers: map[int]actors.From{}, lanes: map[lanePlace]*laneConnection{},
+	}
 }
 
 func (p *publisher) HandleCall(c *actors.Context, from actors.From, msg any) error {
@@ -119,12 +66,9 @@ func (p *publisher) HandleCall(c *actors.Context, from actors.From, msg any) err
 	if !ok {
 		return p.Base.HandleCall(c, from, msg)
 	}
-	answer := &publishAnswer{from: from, open: 2}
-	for _, bucket := range []string{m.bucket, nodeList} {
-		pub := p.publication(bucket)
-		pub.waiters = append(pub.waiters, &publishWaiter{answer: answer, failed: &NodesError{Doing: "publishing the map"}})
-		p.read(c, bucket, pub)
-	}
+	p.lastID++
+	p.callers[p.lastID] = from
+	p.perform(c, p.machine.asked(p.lastID, m.bucket))
 	return nil
 }
 
@@ -133,35 +77,94 @@ func (p *publisher) HandleCast(c *actors.Context, msg any) error {
 	if !ok {
 		return p.Base.HandleCast(c, msg)
 	}
-	p.read(c, m.bucket, p.publication(m.bucket))
+	p.perform(c, p.machine.changed(m.bucket))
 	return nil
 }
 
-func (p *publisher) publication(bucket string) *publication {
-	pub := p.buckets[bucket]
-	if pub == nil {
-		pub = &publication{lanes: map[string]*lane{}}
-		p.buckets[bucket] = pub
+func (p *publisher) HandleInfo(c *actors.Context, msg any) error {
+	switch m := msg.(type) {
+	case mapRead:
+		if m.err != nil && !errors.Is(m.err, store.ErrNotFound) {
+			p.log.Warn("map_not_read", "bucket", m.bucket, "err", m.err)
+		}
+		p.perform(c, p.machine.mapRead(m.bucket, m.ready, m.err))
+	case mapSent:
+		if m.err != nil {
+			p.log.Warn("map_not_published", "bucket", m.to.bucket, "node", m.to.node, "err", m.err)
+		} else {
+			p.log.Debug("map_published", "bucket", m.to.bucket, "node", m.to.node, "revision", m.revision)
+		}
+		p.perform(c, p.machine.mapSent(m.to, m.revision, m.err))
+	case rereadDue:
+		p.perform(c, p.machine.reread(m.bucket))
+	case laneDue:
+		p.perform(c, p.machine.laneDue(m.lane, m.timer))
+	default:
+		return p.Base.HandleInfo(c, msg)
 	}
-	return pub
+	return nil
 }
 
-func (p *publisher) read(c *actors.Context, bucket string, pub *publication) {
-	if pub.reading {
-		pub.again = true
-		return
-	}
-	pub.reading = true
-	// Who comes from now on waits for the next reading: this one may have begun before their change.
-	for _, w := range pub.waiters {
-		if w.revision == 0 {
-			w.revision = -1
+func (p *publisher) perform(c *actors.Context, effects []publisherEffect) {
+	for _, effect := range effects {
+		switch e := effect.(type) {
+		case readMap:
+			c.Go(func(ctx context.Context) any {
+				ready, err := readConfig(ctx, p.env, e.Bucket)
+				return mapRead{e.Bucket, ready, err}
+			})
+		case armReread:
+			c.SendAfter(e.After, rereadDue{e.Bucket})
+		case sendMap:
+			p.send(c, e.To, e.Map)
+		case armLane:
+			c.SendAfter(e.After, laneDue{e.Lane, e.Timer})
+		case dropLane:
+			if l := p.lanes[e.Lane]; l != nil {
+				l.end()
+				delete(p.lanes, e.Lane)
+			}
+		case answerPublish:
+			p.answer(e.ID, e.Err)
 		}
 	}
-	env := p.env
+}
+
+func (p *publisher) answer(id int, err error) {
+	from := p.callers[id]
+	delete(p.callers, id)
+	if err != nil {
+		from.Fail(err)
+		return
+	}
+	from.Reply(nil)
+}
+
+// send makes an attempt. The connection is there until the lane is dropped.
+func (p *publisher) send(c *actors.Context, to lanePlace, ready publishable) {
+	connection := p.lanes[to]
+	var broken error
+	if connection == nil {
+		var kv nodeKV
+		if kv, broken = p.env.connect(to.node, to.bucket); broken == nil {
+			connection = &laneConnection{kv, closeWith(c, kv)}
+			p.lanes[to] = connection
+		}
+	}
+	turns := &p.env.publishing
 	c.Go(func(ctx context.Context) any {
-		ready, err := readConfig(ctx, env, bucket)
-		return mapRead{bucket, ready, err}
+		if broken != nil {
+			return mapSent{to, ready.revision, broken}
+		}
+		_, err := within(ctx, publishLimit, func(ctx context.Context) (struct{}, error) {
+			done, err := turns.take(ctx, to)
+			if err != nil {
+				return struct{}{}, err
+			}
+			defer done()
+			return struct{}{}, connection.SetClusterConfig(ctx, to.bucket, configEpoch, ready.revision, ready.config)
+		})
+		return mapSent{to, ready.revision, err}
 	})
 }
 
@@ -207,186 +210,4 @@ func readNodeList(ctx context.Context, env *environment) (ready publishable, err
 	}
 	ready.config, err = encodeNodeList(ready.revision, nodes)
 	return ready, err
-}
-
-func (p *publisher) HandleInfo(c *actors.Context, msg any) error {
-	switch m := msg.(type) {
-	case mapRead:
-		p.mapRead(c, m)
-	case mapSent:
-		p.mapSent(c, m)
-	case publishMap:
-		p.read(c, m.bucket, p.publication(m.bucket))
-	case retryLane:
-		pub := p.publication(m.bucket)
-		if l := pub.lanes[m.node]; l != nil {
-			p.send(c, m.bucket, m.node, l)
-		}
-	case repeatLane:
-		if l := p.publication(m.bucket).lanes[m.node]; l != nil {
-			l.sent = 0
-			p.send(c, m.bucket, m.node, l)
-		}
-	default:
-		return p.Base.HandleInfo(c, msg)
-	}
-	return nil
-}
-
-func (p *publisher) mapRead(c *actors.Context, m mapRead) {
-	pub := p.publication(m.bucket)
-	pub.reading = false
-	if m.err != nil {
-		p.readFailed(c, pub, m)
-	} else {
-		p.fresh(c, m.bucket, pub, m.ready)
-	}
-	if pub.again {
-		pub.again = false
-		p.read(c, m.bucket, pub)
-	}
-}
-
-func (p *publisher) readFailed(c *actors.Context, pub *publication, m mapRead) {
-	pub.waiters = slices.DeleteFunc(pub.waiters, func(w *publishWaiter) bool {
-		if w.revision != -1 {
-			return false
-		}
-		w.answer.settle(m.err)
-		return true
-	})
-	if errors.Is(m.err, store.ErrNotFound) {
-		return
-	}
-	p.log.Warn("map_not_read", "bucket", m.bucket, "err", m.err)
-	c.SendAfter(publishRetry, publishMap{m.bucket})
-}
-
-// fresh takes what was read. The list of nodes is only as new as its last change: every move of a vbucket makes a bucket newer,
-// and is no news to who has chosen none.
-func (p *publisher) fresh(c *actors.Context, bucket string, pub *publication, ready publishable) {
-	changed := !slices.Equal(ready.servers, pub.newest.servers)
-	if bucket == nodeList && !changed {
-		ready = pub.newest
-	}
-	pub.newest = ready
-	p.fanOut(c, bucket, pub, ready)
-	if bucket != nodeList && changed {
-		p.read(c, nodeList, p.publication(nodeList))
-	}
-}
-
-// fanOut gives every server the configuration. A node that was one keeps the last map that it was in, which says where everything is:
-// NOT_MY_VBUCKET brings the map, and if the node is not in it gocbcore closes the connection on which it is just learning, and never
-// gets over that. The list of nodes comes in no such answer; a node that was a server is told of it once more, whoever asks it.
-func (p *publisher) fanOut(c *actors.Context, bucket string, pub *publication, ready publishable) {
-	for _, node := range ready.servers {
-		if pub.lanes[node] != nil {
-			continue
-		}
-		connection, err := p.env.connect(node, bucket)
-		if err != nil {
-			p.log.Warn("map_not_published", "bucket", bucket, "node", node, "err", err)
-			continue
-		}
-		closeWith(c, connection)
-		pub.lanes[node] = &lane{connection: connection, doubtful: true}
-	}
-	for _, w := range pub.waiters {
-		if w.revision == -1 {
-			w.revision, w.left = ready.revision, slices.Clone(ready.servers)
-		}
-	}
-	for node, l := range pub.lanes {
-		l.leaving = !slices.Contains(ready.servers, node)
-		if !l.leaving || bucket == nodeList {
-			l.latest = ready
-			p.send(c, bucket, node, l)
-		} else if !l.sending {
-			pub.drop(node)
-		}
-	}
-	p.answerWaiters(pub)
-}
-
-// drop ends the way to a node.
-func (pub *publication) drop(node string) {
-	_ = pub.lanes[node].connection.Close()
-	delete(pub.lanes, node)
-}
-
-func (p *publisher) send(c *actors.Context, bucket, node string, l *lane) {
-	if l.sending || l.sent >= l.latest.revision {
-		p.tell(p.publication(bucket), mapSent{bucket: bucket, node: node, revision: l.sent})
-		return
-	}
-	l.sending = true
-	connection, ready, turns := l.connection, l.latest, &p.env.publishing
-	c.Go(func(ctx context.Context) any {
-		_, err := within(ctx, publishLimit, func(ctx context.Context) (struct{}, error) {
-			done, err := turns.take(ctx, lanePlace{bucket, node})
-			if err != nil {
-				return struct{}{}, err
-			}
-			defer done()
-			return struct{}{}, connection.SetClusterConfig(ctx, bucket, configEpoch, ready.revision, ready.config)
-		})
-		return mapSent{bucket, node, ready.revision, err}
-	})
-}
-
-func (p *publisher) mapSent(c *actors.Context, m mapSent) {
-	pub := p.publication(m.bucket)
-	l := pub.lanes[m.node]
-	l.sending = false
-	p.tell(pub, m)
-	switch {
-	case m.err == nil:
-		l.sent = m.revision
-		p.log.Debug("map_published", "bucket", m.bucket, "node", m.node, "revision", m.revision)
-		if l.leaving && l.sent >= l.latest.revision {
-			pub.drop(m.node)
-			return
-		}
-		if l.doubtful {
-			l.doubtful = false
-			c.SendAfter(publishLimit, repeatLane{m.bucket, m.node})
-		}
-		p.send(c, m.bucket, m.node, l)
-	case l.leaving:
-		// It holds nothing any more, and may be switched off.
-		pub.drop(m.node)
-	default:
-		l.doubtful = true
-		p.log.Warn("map_not_published", "bucket", m.bucket, "node", m.node, "err", m.err)
-		c.SendAfter(publishRetry, retryLane{m.bucket, m.node})
-	}
-}
-
-// tell marks a node as served, or failed, for whoever waits.
-func (p *publisher) tell(pub *publication, m mapSent) {
-	for _, w := range pub.waiters {
-		if w.revision <= 0 || (m.err == nil && m.revision < w.revision) || !slices.Contains(w.left, m.node) {
-			continue
-		}
-		w.left = slices.DeleteFunc(w.left, func(node string) bool { return node == m.node })
-		if m.err != nil {
-			w.failed.Failed = append(w.failed.Failed, &NodeError{Node: m.node, Err: m.err})
-		}
-	}
-	p.answerWaiters(pub)
-}
-
-func (p *publisher) answerWaiters(pub *publication) {
-	pub.waiters = slices.DeleteFunc(pub.waiters, func(w *publishWaiter) bool {
-		switch {
-		case w.revision <= 0 || len(w.left) > 0:
-			return false
-		case len(w.failed.Failed) > 0:
-			w.answer.settle(w.failed)
-		default:
-			w.answer.settle(nil)
-		}
-		return true
-	})
 }

@@ -322,3 +322,31 @@ func TestTheLastMapOfARebalanceComesAlone(t *testing.T) {
 		assert.GreaterOrEqual(t, sent[last].Sub(sent[last-1]), lastMapPause)
 	})
 }
+
+// A node that is down is tried again at the publisher's pace, however many changes it has missed.
+func TestMissedChangesAreNotTriedAgainOneByOne(t *testing.T) {
+	inFakeCluster(t, func(t *testing.T, i *interrupted) {
+		require.NoError(t, after(t.Context(), 2*publishLimit), "the publisher sends its first map twice")
+		i.world.setGate(func(_ context.Context, op fakeOp) error {
+			if op.Node == "n0" {
+				return nil
+			}
+			return errInjected
+		})
+		for range 20 {
+			i.touch()
+			var failed *NodesError
+			require.ErrorAs(t, i.published(), &failed)
+			require.Len(t, failed.Failed, 2)
+			assert.Equal(t, "n1", failed.Failed[0].Node, "sorted")
+		}
+		ops := i.journal()
+		gate := i.world.gate
+		i.world.setGate(func(ctx context.Context, op fakeOp) error {
+			_ = gate(ctx, op)
+			return errInjected
+		})
+		require.NoError(t, after(t.Context(), 10*publishRetry+publishRetry/2))
+		assert.Equal(t, map[string]int{"configuration": 2 * 10}, whats(ops()))
+	})
+}

@@ -5,9 +5,6 @@ import (
 	"sync"
 )
 
-// lanePlace names a lane across publishers.
-type lanePlace struct{ bucket, node string }
-
 // laneTurns lets one attempt at a time go to a node. It outlives a publisher: one that has died may have left an attempt that has
 // not noticed yet. The zero value is ready.
 type laneTurns struct {
