@@ -195,8 +195,10 @@ func readNodeList(ctx context.Context, env *environment) (ready publishable, err
 		return publishable{}, err
 	}
 	serving := map[string]bool{}
+	ready.byBucket = map[string][]string{}
 	for _, doc := range docs {
 		ready.revision = max(ready.revision, int64(doc.Revision))
+		ready.byBucket[doc.Name] = doc.Servers
 		for _, server := range doc.Servers {
 			serving[server] = true
 		}

@@ -57,6 +57,8 @@ type publishable struct {
 	revision int64
 	config   []byte
 	servers  []string
+	// byBucket are the servers of each bucket, of which the list of nodes was made.
+	byBucket map[string][]string
 }
 
 // publishWaiter waits until every server has got a revision, or failed to get it or one before it.
@@ -218,9 +220,8 @@ func (m *publisherMachine) unread(bucket string, pub *publication, err error) {
 // the node is not in it gocbcore closes the connection on which it is just learning, and never gets over that. The list of nodes
 // comes in no such answer; a node that was a server is told of it once more, whoever asks it.
 func (m *publisherMachine) fresh(bucket string, pub *publication, ready publishable) {
-	changed := !slices.Equal(ready.servers, pub.newest.servers)
-	if bucket == nodeList && !changed {
-		ready = pub.newest
+	if bucket == nodeList && slices.Equal(ready.servers, pub.newest.servers) {
+		ready.revision, ready.config = pub.newest.revision, pub.newest.config
 	}
 	pub.newest = ready
 	for _, node := range ready.servers {
@@ -247,7 +248,7 @@ func (m *publisherMachine) fresh(bucket string, pub *publication, ready publisha
 	}
 	pub.early = nil
 	m.answerWaiters(pub)
-	if bucket != nodeList && changed {
+	if list := m.publication(nodeList); bucket != nodeList && (list.reading || !slices.Equal(ready.servers, list.newest.byBucket[bucket])) {
 		m.read(nodeList)
 	}
 }
