@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shearpin/shearpin/actors"
+	"github.com/shearpin/shearpin/actors/actortest"
 	"github.com/shearpin/shearpin/dcp/kv"
 	"github.com/shearpin/shearpin/dcp/mcbp"
 	"github.com/shearpin/shearpin/dcp/relay"
@@ -345,8 +346,7 @@ func TestALinkWhoseNameIsInUseIsDownForAsLongAsItIsLeftAlone(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, "down", s.status().State)
 		requireConnections(0, 0, 1)
-		<-time.After(2 * firstInUseRetry)
-		synctest.Wait()
+		actortest.Elapse(2 * firstInUseRetry)
 		requireConnections(0, 1, 0)
 	})
 }

@@ -55,10 +55,8 @@ func (c *RawConsumer) VBucket(vb uint16) RawVBucket {
 	return raw
 }
 
-var phaseNames = [...]string{"connecting", "open", "shutting", "shut", "crashed"}
-
 // Phase is connecting, open, shutting, shut or crashed.
-func (c *RawConsumer) Phase() string { return phaseNames[c.machine.phase] }
+func (c *RawConsumer) Phase() string { return c.machine.phase.String() }
 
 // Tolerated counts what was let pass: ends of earlier streams, answers to requests that had one, and ends of streams
 // never heard of.
