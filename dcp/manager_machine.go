@@ -100,7 +100,6 @@ type work struct {
 	own  bool
 	// trial says that it is one of those kept apart.
 	trial   bool
-	epoch   uint64
 	closing bool
 	// bystander says that its call failed as a whole, with its connection: nothing is known against its vbucket.
 	bystander bool
@@ -108,10 +107,9 @@ type work struct {
 
 // applyCall is a request that is answered once, when all its vbuckets are settled.
 type applyCall struct {
-	id    callID
-	epoch uint64
-	open  int
-	errs  map[uint16]error
+	id   callID
+	open int
+	errs map[uint16]error
 }
 
 // batch is one call of a replicator.

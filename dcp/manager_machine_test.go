@@ -213,13 +213,16 @@ func TestPrepareAnswersOldCallersAtOnceAndWaitsForTheWire(t *testing.T) {
 }
 
 func TestPrepareStopsAnOvertakenMoveBetweenCloseAndOpen(t *testing.T) {
-	d := newDesk(t)
-	d.live("n1", 5)
-	d.apply(1, "move", map[uint16]string{5: "n2"})
-	next := d.prepare(2)
-	d.linkAnswer(nil, nil)
-	require.NoError(t, d.answer(next))
-	assert.Empty(t, d.sent, "the add of an old epoch is not begun")
+	for _, epoch := range []uint64{1, 2} { // also who prepares the same one again: its caller has been told
+		d := newDesk(t)
+		d.live("n1", 5)
+		moving := d.apply(1, "move", map[uint16]string{5: "n2"})
+		next := d.prepare(epoch)
+		require.ErrorIs(t, d.answer(moving), ErrSuperseded)
+		d.linkAnswer(nil, nil)
+		require.NoError(t, d.answer(next))
+		assert.Empty(t, d.sent, "the add of an old epoch is not begun")
+	}
 }
 
 func TestPrepareRebuildsAConnectionAfterTheGrace(t *testing.T) {

@@ -134,7 +134,7 @@ func (m *managerMachine) restore(r *replica, now time.Time) {
 	case r.failures > 0 && l.backlog > 0:
 		l.waiting = append(l.waiting, r)
 	default:
-		r.next = &work{kind: workSet, replica: r, producer: r.desired, own: true, trial: r.failures > 0, epoch: m.epoch}
+		r.next = &work{kind: workSet, replica: r, producer: r.desired, own: true, trial: r.failures > 0}
 		m.startNext(r, now)
 	}
 }

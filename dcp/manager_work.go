@@ -61,10 +61,10 @@ func (m *managerMachine) takeover(id callID, epoch uint64, owner string, vb uint
 	if !m.current(id, epoch) {
 		return
 	}
-	call := m.newCall(id, epoch, 1)
+	call := m.newCall(id, 1)
 	r := m.replica(vb)
 	r.owner, r.epoch = owner, epoch
-	m.enqueue(r, &work{kind: workTakeover, replica: r, producer: producer, call: call, epoch: epoch}, now)
+	m.enqueue(r, &work{kind: workTakeover, replica: r, producer: producer, call: call}, now)
 }
 
 // release lets the manager look after the vbuckets of an owner that is done.
@@ -81,19 +81,19 @@ func (m *managerMachine) release(id callID, epoch uint64, owner string) {
 }
 
 func (m *managerMachine) begin(id callID, epoch uint64, owner string, changes map[uint16]string, now time.Time) {
-	call := m.newCall(id, epoch, len(changes))
+	call := m.newCall(id, len(changes))
 	for _, vb := range slices.Sorted(maps.Keys(changes)) {
 		r := m.replica(vb)
 		r.owner, r.epoch = owner, epoch
-		m.enqueue(r, &work{kind: workSet, replica: r, producer: changes[vb], call: call, epoch: epoch}, now)
+		m.enqueue(r, &work{kind: workSet, replica: r, producer: changes[vb], call: call}, now)
 	}
 	if len(changes) == 0 {
 		m.answer(call)
 	}
 }
 
-func (m *managerMachine) newCall(id callID, epoch uint64, open int) *applyCall {
-	call := &applyCall{id: id, epoch: epoch, open: open}
+func (m *managerMachine) newCall(id callID, open int) *applyCall {
+	call := &applyCall{id: id, open: open}
 	m.calls[id] = call
 	return call
 }
@@ -225,8 +225,8 @@ func (m *managerMachine) moved(w *work, key linkKey, err error, now time.Time) {
 		// On request, so it is not to come back by itself.
 		w.closing, r.has = false, false
 		m.setLost(r, false)
-		if w.epoch < m.epoch {
-			// Overtaken between the close and what was to follow it.
+		if w.call == nil {
+			// Overtaken between the close and what was to follow it, and its caller knows.
 			m.finish(w, ErrSuperseded, now)
 			return
 		}
