@@ -206,6 +206,8 @@ func restartWord(reason error) string {
 		return "unknown_opaque"
 	case is[*MalformedFrame](reason), is[*mcbp.MalformedError](reason):
 		return "malformed_frame"
+	case is[*FeatureMismatch](reason):
+		return "feature_mismatch"
 	case is[*actors.PanicError](reason):
 		return "panic"
 	case errors.Is(reason, relay.ErrStalled):

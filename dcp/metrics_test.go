@@ -63,6 +63,7 @@ func TestReasonsAreWordsOfAClosedSet(t *testing.T) {
 		"takeover_timeout":      {&TakeoverTimeout{}},
 		"unknown_opaque":        {&UnknownOpaque{}},
 		"malformed_frame":       {&MalformedFrame{}, &mcbp.MalformedError{}},
+		"feature_mismatch":      {&FeatureMismatch{}},
 		"panic":                 {&actors.PanicError{}},
 		"peer_stalled":          {relay.ErrStalled},
 		"overloaded":            {relay.ErrInjectFull},
