@@ -21,12 +21,12 @@ type memory struct {
 	filters atomic.Bool
 
 	mu sync.Mutex
-	// requests holds the vbuckets of those that are not answered, ring their keys in order.
-	requests map[request]int
-	ring     []request
-	kinds    map[opaqueKind]opaques
-	mutes    map[request]struct{}
-	streams  map[streamID]struct{}
+	// requests holds the vbuckets of those that are not answered. When it is half full it becomes older, whose own are
+	// forgotten. No request is in both.
+	requests, older map[request]int
+	kinds           map[opaqueKind]opaques
+	mutes           map[request]struct{}
+	streams         map[streamID]struct{}
 }
 
 // request is what an answer has in common with its request. way is that of the request.
@@ -72,9 +72,11 @@ func (m *memory) know(s *sight) {
 	defer m.mu.Unlock()
 	if f.IsResponse() {
 		key := request{s.way.opposite(), f.Opcode(), f.Opaque()}
-		if vb, ok := m.requests[key]; ok {
-			s.vb = vb
-			delete(m.requests, key)
+		for _, known := range []map[request]int{m.requests, m.older} {
+			if vb, ok := known[key]; ok {
+				s.vb = vb
+				delete(known, key)
+			}
 		}
 		return
 	}
@@ -83,15 +85,10 @@ func (m *memory) know(s *sight) {
 		return
 	}
 	key := request{s.way, f.Opcode(), f.Opaque()}
-	if _, again := m.requests[key]; !again {
-		m.ring = append(m.ring, key)
-	}
+	delete(m.older, key)
 	m.requests[key] = s.vb
-	if len(m.ring) > maxRequests { // half of them have long been answered, or never will be
-		for _, old := range m.ring[:maxRequests/2] {
-			delete(m.requests, old)
-		}
-		m.ring = append(m.ring[:0], m.ring[maxRequests/2:]...)
+	if len(m.requests) == maxRequests/2 { // the others have long been answered, or never will be
+		m.requests, m.older = map[request]int{}, m.requests
 	}
 }
 

@@ -133,8 +133,7 @@ func TestRequestsWithoutAnswersAreForgotten(t *testing.T) {
 		m.opaques(&sight{way: Received, frame: (&mcbp.Packet{Opcode: mcbp.OpDCPStreamReq, VBucket: uint16(i)}).Frame()})
 		m.mute(f)
 		m.end(7, f.Opaque())
-		require.LessOrEqual(t, len(m.requests), maxRequests)
-		require.LessOrEqual(t, len(m.ring), maxRequests)
+		require.LessOrEqual(t, len(m.requests)+len(m.older), maxRequests)
 		require.LessOrEqual(t, len(m.kinds), maxOpaques)
 		require.LessOrEqual(t, len(m.mutes), maxMuted)
 		require.LessOrEqual(t, len(m.streams), maxOver)
@@ -144,6 +143,19 @@ func TestRequestsWithoutAnswersAreForgotten(t *testing.T) {
 	}).Frame()}
 	m.know(answer)
 	assert.Equal(t, 7, answer.vb, "the newest are known")
+}
+
+// A client may use one opaque for all its requests, one after the other.
+func TestRequestsUnderOneOpaqueAreKnownForEver(t *testing.T) {
+	m := newMemory()
+	request := (&mcbp.Packet{Opcode: mcbp.OpSet, VBucket: 7}).Frame()
+	answer := (&mcbp.Packet{Magic: mcbp.MagicResponse, Opcode: mcbp.OpSet}).Frame()
+	for i := range 3 * maxRequests {
+		m.know(&sight{way: Received, frame: request})
+		s := &sight{way: Sent, vb: -1, frame: answer}
+		m.know(s)
+		require.Equal(t, 7, s.vb, "request %d", i)
+	}
 }
 
 func TestStrikesAndActionsCanBeRead(t *testing.T) {
