@@ -88,8 +88,8 @@ func (d Duplicate) sent(t *tap, _ *Fault, s *sight) error {
 	return nil
 }
 
-// Hold keeps a frame, and with it all that is behind it in the same direction, until a frame that fits Until has gone by on
-// another connection, of whichever node of the script: the first frame held waits for the first such frame since the rule
+// Hold keeps a frame, and with it all that is behind it in the same direction, until a frame that fits Until has gone by, on
+// whichever connection of whichever node of the script: the first frame held waits for the first such frame since the rule
 // was added, the second for the second. One that has gone by already holds up nobody.
 type Hold struct {
 	Until Match
@@ -255,8 +255,12 @@ type NoAnswer struct{}
 func (NoAnswer) String() string { return "no answer" }
 
 func (NoAnswer) check(m Match) error {
-	if m.Frames == Answers || len(m.Statuses) > 0 {
-		return &RuleError{"Match.Frames", Answers, "only requests are answered; to lose an answer, drop it"}
+	const why = "only requests are answered; to lose an answer, drop it"
+	switch {
+	case m.Frames == Answers:
+		return &RuleError{"Match.Frames", m.Frames, why}
+	case m.Statuses != nil:
+		return &RuleError{"Match.Statuses", m.Statuses, why}
 	}
 	return only(m, Received)
 }

@@ -68,7 +68,12 @@ type Garbage struct {
 // maxGarbage is more than any peer should take for a frame.
 const maxGarbage = 64 << 20
 
-func (a Garbage) String() string { return fmt.Sprintf("%d bytes of garbage", a.Bytes) }
+func (a Garbage) String() string {
+	if a.Bytes == 0 {
+		return "garbage"
+	}
+	return fmt.Sprintf("%d bytes of garbage", a.Bytes)
+}
 
 func (a Garbage) check(m Match) error {
 	if a.Bytes < 0 || a.Bytes > maxGarbage {
@@ -97,7 +102,12 @@ type Truncate struct {
 	Bytes int
 }
 
-func (a Truncate) String() string { return fmt.Sprintf("truncate to %d bytes", a.Bytes) }
+func (a Truncate) String() string {
+	if a.Bytes == 0 {
+		return "truncate by a byte"
+	}
+	return fmt.Sprintf("truncate to %d bytes", a.Bytes)
+}
 
 func (a Truncate) check(m Match) error {
 	if a.Bytes < 0 {

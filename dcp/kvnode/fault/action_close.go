@@ -71,23 +71,7 @@ type Cut struct{}
 
 func (Cut) String() string { return "cut" }
 
-func (Cut) check(m Match) error {
-	switch {
-	case m.Direction != Either:
-		return &RuleError{"Match.Direction", m.Direction, "a cut is for connections, not for frames"}
-	case m.Frames != Any:
-		return &RuleError{"Match.Frames", m.Frames, "a cut is for connections, not for frames"}
-	case m.Opcodes != nil:
-		return &RuleError{"Match.Opcodes", m.Opcodes, "a cut is for connections, not for frames"}
-	case m.VBuckets != nil:
-		return &RuleError{"Match.VBuckets", m.VBuckets, "a cut is for connections, not for frames"}
-	case m.Statuses != nil:
-		return &RuleError{"Match.Statuses", m.Statuses, "a cut is for connections, not for frames"}
-	case m.Where != nil:
-		return &RuleError{"Match.Where", "set", "a cut is for connections, not for frames"}
-	}
-	return nil
-}
+func (Cut) check(m Match) error { return m.checkNoFrames("a cut is for connections, not for frames") }
 
 func (Cut) adapt(m *Match) { m.Direction = Received }
 
@@ -101,7 +85,7 @@ func (Cut) sent(t *tap, _ *Fault, s *sight) error { return t.pass(s) }
 // cut resets a connection that is there, if it fits.
 func (f *Fault) cut(t *tap) bool {
 	who := t.who.Load()
-	if !f.rule.Match.fitsConnection(who) {
+	if !f.match.fitsConnection(who) {
 		return false
 	}
 	s := sight{who: who}

@@ -43,9 +43,8 @@ func (a EndStream) received(t *tap, _ *Fault, s *sight) error {
 		t.s.EndStream(uint16(s.vb), a.Reason)
 		return t.pass(s)
 	}
-	vb := uint16(s.vb) // the frame is gone when it has been acted on
 	err := t.pass(s)
-	t.s.EndStream(vb, a.Reason)
+	t.s.EndStream(uint16(s.vb), a.Reason)
 	return err
 }
 
@@ -135,7 +134,7 @@ func (a Seqnos) applies(s *sight, m *Match) bool { return a.lie(s, m.VBuckets) !
 func (a Seqnos) received(t *tap, _ *Fault, s *sight) error { return t.pass(s) }
 
 func (a Seqnos) sent(t *tap, f *Fault, s *sight) error {
-	return t.passAs(s, a.lie(s, f.rule.Match.VBuckets))
+	return t.passAs(s, a.lie(s, f.match.VBuckets))
 }
 
 // lie is the answer with other seqnos, or nil if it has none to change.
@@ -211,7 +210,7 @@ func seqnoStat(key, value string) (vb int, seqno uint64, ok bool) {
 type SlowDisk struct {
 	// For is how long each access takes longer; 0 is until the rule is removed.
 	For time.Duration
-	// Kinds are those that are slow; none means all.
+	// Kinds are those that are slow; nil means all.
 	Kinds []kvnode.DiskKind
 }
 
@@ -237,7 +236,7 @@ func (a SlowDisk) check(m Match) error {
 	case m.Role != AnyRole:
 		return &RuleError{"Match.Role", m.Role, "a disk serves all connections"}
 	}
-	return (Cut{}).check(m)
+	return m.checkNoFrames("a disk serves all frames")
 }
 
 func (SlowDisk) received(t *tap, _ *Fault, s *sight) error { return t.pass(s) }

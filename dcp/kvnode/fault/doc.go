@@ -22,7 +22,7 @@
 //
 // What can be done:
 //
-//	to a frame          Delay, Drop, Duplicate, Hold until another frame has passed elsewhere, Opaque, StaleOpaque
+//	to a frame          Delay, Drop, Duplicate, Hold until another frame has passed, Opaque, StaleOpaque
 //	to a request        Answer with a status, NoAnswer
 //	to a frame's bytes  Trickle, Garbage, Truncate, HugeLength
 //	to a connection     Close with FIN, RST or one half, StopReading, Cut

@@ -8,7 +8,8 @@ import (
 	"github.com/shearpin/shearpin/dcp/mcbp"
 )
 
-// Rule is one way to go wrong: what is done, to which frames, and how often. Only Do is required.
+// Rule is one way to go wrong: what is done, to which frames, and how often. Only Do is required. Its lists must not be
+// changed once it has been added.
 type Rule struct {
 	// Name is the rule's name in records.
 	Name string
@@ -25,7 +26,7 @@ type Rule struct {
 	Do Action
 }
 
-// Match says which frames, of which connections. Whatever is left out fits all.
+// Match says which frames, of which connections. Whatever is left out fits all; a list that is empty, but not nil, fits none.
 //
 // Strings are the whole name, in which * stands for any characters.
 type Match struct {
@@ -143,8 +144,27 @@ func (m *Match) check(field string) error {
 		return &RuleError{field + ".Direction", m.Direction, "there is no such direction"}
 	case int(m.Frames) >= len(framesNames):
 		return &RuleError{field + ".Frames", m.Frames, "there is no such kind"}
-	case len(m.Statuses) > 0 && m.Frames == Requests:
+	case m.Statuses != nil && m.Frames == Requests:
 		return &RuleError{field + ".Statuses", m.Statuses, "requests have none"}
+	}
+	return nil
+}
+
+// checkNoFrames refuses whatever a match says of frames, for an action that is not about them.
+func (m *Match) checkNoFrames(why string) error {
+	switch {
+	case m.Direction != Either:
+		return &RuleError{"Match.Direction", m.Direction, why}
+	case m.Frames != Any:
+		return &RuleError{"Match.Frames", m.Frames, why}
+	case m.Opcodes != nil:
+		return &RuleError{"Match.Opcodes", m.Opcodes, why}
+	case m.VBuckets != nil:
+		return &RuleError{"Match.VBuckets", m.VBuckets, why}
+	case m.Statuses != nil:
+		return &RuleError{"Match.Statuses", m.Statuses, why}
+	case m.Where != nil:
+		return &RuleError{"Match.Where", "set", why}
 	}
 	return nil
 }
@@ -160,7 +180,7 @@ func (m *Match) fitsKind(way Direction, op mcbp.Opcode, answer bool) bool {
 	switch {
 	case m.Direction != Either && m.Direction != way,
 		m.Frames == Requests && answer,
-		(m.Frames == Answers || len(m.Statuses) > 0) && !answer:
+		(m.Frames == Answers || m.Statuses != nil) && !answer:
 		return false
 	}
 	return m.Opcodes == nil || slices.Contains(m.Opcodes, op)
@@ -175,7 +195,7 @@ func (m *Match) fitsFrame(s *sight, anyVB bool) bool {
 	if m.VBuckets != nil && !anyVB && (s.vb < 0 || !slices.Contains(m.VBuckets, uint16(s.vb))) {
 		return false
 	}
-	if len(m.Statuses) > 0 && !slices.Contains(m.Statuses, f.Status()) {
+	if m.Statuses != nil && !slices.Contains(m.Statuses, f.Status()) {
 		return false
 	}
 	return m.Where == nil || m.Where(f)

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/shearpin/shearpin/dcp/kvnode"
 	"github.com/shearpin/shearpin/dcp/mcbp"
 )
 
@@ -58,7 +59,29 @@ func TestRulesThatCannotBeFollowed(t *testing.T) {
 	}
 	_, err := s.Add(Rule{Times: -3, Do: Drop{}})
 	require.EqualError(t, err, "fault: rule: Times is -3: must not be negative")
+	_, err = s.Add(Rule{Match: Match{VBuckets: []uint16{7}}, Do: SlowDisk{}})
+	require.EqualError(t, err, "fault: rule: Match.VBuckets is [7]: a disk serves all frames")
+	_, err = s.Add(Rule{Match: Match{Statuses: []mcbp.Status{mcbp.StatusBusy}}, Do: NoAnswer{}})
+	require.EqualError(t, err, "fault: rule: Match.Statuses is [busy (0x85)]: only requests are answered; to lose an answer, drop it")
 	assert.Empty(t, s.rules.Load().faults)
+}
+
+func TestARuleIsGivenBackAsItWasAdded(t *testing.T) {
+	r := Rule{Name: "mine", Match: Match{Node: "n0", Opcodes: []mcbp.Opcode{mcbp.OpSet}}, Do: NoAnswer{}}
+	f, err := NewScript(1).Add(r)
+	require.NoError(t, err)
+	assert.Equal(t, r, f.Rule())
+}
+
+// A list that is there and empty fits nothing, whichever it is.
+func TestEmptyListsFitNothing(t *testing.T) {
+	answer := (&mcbp.Packet{Magic: mcbp.MagicResponse, Opcode: mcbp.OpSet}).Frame()
+	s := &sight{way: Sent, frame: answer, vb: 7}
+	assert.True(t, (&Match{}).fitsFrame(s, false))
+	assert.False(t, (&Match{Opcodes: []mcbp.Opcode{}}).fitsFrame(s, false))
+	assert.False(t, (&Match{VBuckets: []uint16{}}).fitsFrame(s, false))
+	assert.False(t, (&Match{Statuses: []mcbp.Status{}}).fitsFrame(s, false))
+	assert.False(t, SlowDisk{Kinds: []kvnode.DiskKind{}}.fits(kvnode.DiskRead))
 }
 
 func TestPatterns(t *testing.T) {
@@ -169,4 +192,8 @@ func TestStrikesAndActionsCanBeRead(t *testing.T) {
 	assert.Equal(t, "unknown (9)", Role(9).String())
 	assert.Equal(t, "unknown (9)", Direction(9).String())
 	assert.Equal(t, "seqnos -3", Seqnos{By: -3}.String())
+	assert.Equal(t, "3 bytes of garbage", Garbage{Bytes: 3}.String())
+	assert.Equal(t, "garbage", Garbage{}.String())
+	assert.Equal(t, "truncate to 3 bytes", Truncate{Bytes: 3}.String())
+	assert.Equal(t, "truncate by a byte", Truncate{}.String())
 }

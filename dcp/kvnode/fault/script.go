@@ -46,6 +46,8 @@ type Fault struct {
 	script *Script
 	id     uint64
 	rule   Rule
+	// match is the rule's, with what the action says about the frames that it is for.
+	match Match
 	// removed is closed by Remove.
 	removed chan struct{}
 
@@ -74,7 +76,7 @@ func (s *Script) Add(r Rule) (*Fault, error) {
 		undo:   map[string]func(){},
 		random: rand.New(rand.NewPCG(s.seed, s.lastID)),
 	}
-	f.rule.Match = prepared(r)
+	f.match = prepared(r)
 	s.rules.Store(&ruleset{append(slices.Clone(s.rules.Load().faults), f)})
 	var there []*tap
 	if _, cuts := r.Do.(Cut); cuts {
@@ -99,8 +101,7 @@ func prepared(r Rule) Match {
 }
 
 // Remove takes the rule back: it strikes no more, and whatever it holds up goes on; nodes that it paused resume. What it
-// has done otherwise stays done. A
-// second Remove does nothing.
+// has done otherwise stays done. A second Remove does nothing.
 func (f *Fault) Remove() {
 	s := f.script
 	s.mu.Lock()
@@ -209,7 +210,7 @@ func (s *Script) Accepted(session *kvnode.Session) kvnode.Tap {
 func (s *Script) Disk(op kvnode.DiskOp, done <-chan struct{}) {
 	for _, f := range s.rules.Load().faults {
 		slow, ok := f.rule.Do.(SlowDisk)
-		if !ok || !wild(f.rule.Match.Node, op.Node) || !wild(f.rule.Match.Bucket, op.Bucket) || !slow.fits(op.Kind) {
+		if !ok || !wild(f.match.Node, op.Node) || !wild(f.match.Bucket, op.Bucket) || !slow.fits(op.Kind) {
 			continue
 		}
 		if f.strike(Strike{Node: op.Node, Bucket: op.Bucket, VBucket: -1, Disk: op.Kind.String()}) > 0 {

@@ -27,7 +27,7 @@ type table struct {
 func newTable(of *ruleset, who *identity) *table {
 	t := &table{of: of, who: who, idle: [2]bool{true, true}}
 	for _, f := range of.faults {
-		fits := f.rule.Match.fitsConnection(who)
+		fits := f.match.fitsConnection(who)
 		if hold, ok := f.rule.Do.(Hold); ok {
 			if hold.Until.fitsConnection(who) {
 				t.want(&hold.Until)
@@ -38,7 +38,7 @@ func newTable(of *ruleset, who *identity) *table {
 			continue
 		}
 		t.faults = append(t.faults, f)
-		t.want(&f.rule.Match)
+		t.want(&f.match)
 		if _, stale := f.rule.Do.(StaleOpaque); stale {
 			t.stale = true
 			t.mark(Received, mcbp.OpDCPStreamReq)
@@ -111,7 +111,7 @@ func (t *table) strike(s *sight) *Fault {
 
 // fits reports whether a frame fits the rule, and the action has something to do there.
 func (f *Fault) fits(s *sight) bool {
-	m := &f.rule.Match
+	m := &f.match
 	_, anyVB := f.rule.Do.(Seqnos)
 	if !m.fitsConnection(s.who) || !m.fitsFrame(s, anyVB) {
 		return false
