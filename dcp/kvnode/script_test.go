@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -553,6 +554,39 @@ func TestCutByName(t *testing.T) {
 	_, err = c.tryRead()
 	require.ErrorIs(t, err, syscall.ECONNRESET)
 	s.admin.ping()
+}
+
+// A rule ends the pauses that it began, and nobody else's.
+func TestARuleEndsItsOwnPausesOnly(t *testing.T) {
+	for _, do := range []fault.Pause{{}, {For: time.Hour}} {
+		s := stageFor(t)
+		f := s.add(fault.Rule{Match: received(aSet), Do: do})
+		for range 2 {
+			set := s.victim.send(setPacket(7, "k", "v"))
+			answered := make(chan struct{})
+			var somebody sync.WaitGroup
+			somebody.Go(func() {
+				for ticker := time.NewTicker(time.Millisecond); ; s.node.Resume() {
+					select {
+					case <-ticker.C:
+					case <-answered:
+						ticker.Stop()
+						return
+					}
+				}
+			})
+			s.victim.expect(set, mcbp.StatusSuccess)
+			close(answered)
+			somebody.Wait()
+		}
+		require.Equal(t, 2, f.Count())
+		s.node.Pause()
+		f.Remove()
+		ping := s.victim.send(noop())
+		s.victim.silent()
+		s.node.Resume()
+		s.victim.expect(ping, mcbp.StatusSuccess)
+	}
 }
 
 func ends(frames []seen, vb uint16) (story []string) {

@@ -152,11 +152,9 @@ func (s *Session) Sent(bytes int64) {
 	}
 }
 
-// Pause is [Node.Pause] of the connection's node.
-func (s *Session) Pause() { s.c.node.Pause() }
-
-// Resume is [Node.Resume] of the connection's node.
-func (s *Session) Resume() { s.c.node.Resume() }
+// Pause is [Node.Pause] of the connection's node. It returns what ends this pause, and no other; nil if the node was paused
+// already.
+func (s *Session) Pause() (resume func()) { return s.c.node.pause() }
 
 // EndStream makes a producer end a vbucket's stream with a STREAM_END, behind what it has sent of it. It reports false if
 // there is no such stream. The vbucket's state stays as it is.

@@ -170,7 +170,8 @@ func only(m Match, way Direction) error {
 }
 
 // Pause stops the whole node, as [kvnode.Node.Pause] does, before it acts on a frame or behind one that it sends. The node
-// goes on after For, if that is not 0, or when somebody resumes it, or when the rule is removed.
+// goes on after For, if that is not 0, or when somebody resumes it, or when the rule is removed. A node that is paused
+// already stays as it is.
 type Pause struct {
 	For time.Duration
 }
@@ -195,10 +196,17 @@ func (p Pause) pause(t *tap, f *Fault) {
 	if f.gone {
 		return
 	}
-	t.s.Pause()
-	f.undo[t.s.Node()] = t.s.Resume
+	resume := t.s.Pause()
+	if resume == nil {
+		return
+	}
+	if last := f.undo[t.s.Node()]; last != nil {
+		last()
+	}
+	f.undo[t.s.Node()] = resume
 	if p.For > 0 {
-		time.AfterFunc(p.For, t.s.Resume)
+		timer := time.AfterFunc(p.For, resume)
+		f.undo[t.s.Node()] = func() { timer.Stop(); resume() }
 	}
 }
 

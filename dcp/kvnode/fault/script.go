@@ -100,8 +100,8 @@ func prepared(r Rule) Match {
 	return m
 }
 
-// Remove takes the rule back: it strikes no more, and whatever it holds up goes on; nodes that it paused resume. What it
-// has done otherwise stays done. A second Remove does nothing.
+// Remove takes the rule back: it strikes no more, and whatever it holds up goes on; nodes that it paused, and nobody
+// resumed since, resume. What it has done otherwise stays done. A second Remove does nothing.
 func (f *Fault) Remove() {
 	s := f.script
 	s.mu.Lock()
@@ -197,8 +197,9 @@ func (s *Script) Accepted(session *kvnode.Session) kvnode.Tap {
 	t := newTap(s, session)
 	s.mu.Lock()
 	s.taps[t] = struct{}{}
+	rules := s.rules.Load() // those that Add has not cut this connection for
 	s.mu.Unlock()
-	for _, f := range s.rules.Load().faults {
+	for _, f := range rules.faults {
 		if _, cuts := f.rule.Do.(Cut); cuts && f.cut(t) {
 			break
 		}
