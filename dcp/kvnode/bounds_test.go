@@ -82,3 +82,70 @@ func TestRequestsThatNobodyAnswersAreBounded(t *testing.T) {
 	defer c.mu.Unlock()
 	assert.LessOrEqual(t, len(c.requests), 4)
 }
+
+// again acts on each GET many times over, and notes how much waits to be written at most.
+type again struct {
+	times, most int
+	session     *Session
+}
+
+func (a *again) Accepted(s *Session) Tap { a.session = s; return a }
+
+func (a *again) Disk(DiskOp, <-chan struct{}) {}
+
+func (a *again) Receive(f mcbp.Frame) error {
+	times := 1
+	if f.Opcode() == mcbp.OpGet {
+		times = a.times
+	}
+	for range times {
+		if err := a.session.Act(f); err != nil {
+			return err
+		}
+		a.most = max(a.most, a.session.c.out.len())
+	}
+	return nil
+}
+
+func (a *again) Send(frames []byte) error { return a.session.Write(frames) }
+
+func (a *again) Closed() {}
+
+// What a fault makes of one frame does not fill the node with answers.
+func TestAnswersToAFrameThatIsRepeatedAreBounded(t *testing.T) {
+	const times, size = 300, 64 << 10
+	faults := &again{times: times}
+	n, err := Start(Options{Name: "n0", Faults: faults})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, n.Close()) })
+	require.NoError(t, n.CreateBucket("b", 4))
+	require.Equal(t, mcbp.StatusSuccess, n.bucket("b").setVBucket(1, mcbp.VBucketActive, nil))
+	socket, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", n.Addr())
+	require.NoError(t, err)
+	t.Cleanup(func() { socket.Close() })
+	require.NoError(t, socket.SetDeadline(time.Now().Add(20*time.Second)))
+	out := (&mcbp.Packet{Opcode: mcbp.OpSelectBucket, Key: []byte("b")}).Frame()
+	out = (&mcbp.Packet{Opcode: mcbp.OpSet, VBucket: 1, Extras: make([]byte, 8), Key: []byte("k"), Value: make([]byte, size)}).Append(out)
+	_, err = socket.Write(out)
+	require.NoError(t, err)
+	r := newFrameReader(socket)
+	read := func() mcbp.Frame {
+		f, ok, err := r.next(maxBody)
+		for ; !ok; f, ok, err = r.next(maxBody) {
+			require.NoError(t, err)
+			require.NoError(t, r.fill())
+		}
+		require.Equal(t, mcbp.StatusSuccess, f.Status())
+		return f
+	}
+	read()
+	read()
+	_, err = socket.Write((&mcbp.Packet{Opcode: mcbp.OpGet, VBucket: 1, Key: []byte("k")}).Frame())
+	require.NoError(t, err)
+	for range times {
+		require.Len(t, read().Value(), size)
+	}
+	require.NoError(t, n.Stop())
+	assert.Less(t, faults.most, outboxLimit+size+100)
+	assert.Greater(t, faults.most, size)
+}

@@ -148,9 +148,7 @@ func (c *conn) read() error {
 		if err := c.receive(f); err != nil {
 			return err
 		}
-		if c.out.len() >= outboxLimit {
-			c.relieve()
-		}
+		c.relieve()
 	}
 }
 
@@ -191,8 +189,11 @@ func (c *conn) settle() {
 	c.flush()
 }
 
-// relieve brings the outbox below its limit before the next request is looked at.
+// relieve brings the outbox below its limit, if it is not, before the next request is looked at.
 func (c *conn) relieve() {
+	if c.out.len() < outboxLimit {
+		return
+	}
 	if c.end() == nil {
 		c.flush() // does nothing while an announcement is being written
 	} else {

@@ -88,9 +88,10 @@ func (s *Session) Peer() string { return s.c.socket.RemoteAddr().String() }
 // Done is closed when the connection has ended.
 func (s *Session) Done() <-chan struct{} { return s.c.done }
 
-// Act makes the node act on a frame as if it had just been read.
+// Act makes the node act on a frame as if it had just been read, once there is room for the answer.
 func (s *Session) Act(f mcbp.Frame) error {
 	s.c.node.waitResumed(s.c.done)
+	s.c.relieve()
 	return s.c.handle(f)
 }
 
