@@ -197,3 +197,14 @@ func TestStrikesAndActionsCanBeRead(t *testing.T) {
 	assert.Equal(t, "truncate to 3 bytes", Truncate{Bytes: 3}.String())
 	assert.Equal(t, "truncate by a byte", Truncate{}.String())
 }
+
+// A name that the node refuses is nobody's, and not remembered.
+func TestOverlongNamesAreNotLearnt(t *testing.T) {
+	who := &tap{}
+	who.who.Store(&identity{role: Client})
+	for _, op := range []mcbp.Opcode{mcbp.OpHello, mcbp.OpSelectBucket} {
+		who.identify((&mcbp.Packet{Opcode: op, Key: []byte("short")}).Frame())
+		who.identify((&mcbp.Packet{Opcode: op, Key: make([]byte, 60_000)}).Frame())
+	}
+	assert.Equal(t, identity{role: Client, name: "short", bucket: "short"}, *who.who.Load())
+}

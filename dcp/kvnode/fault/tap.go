@@ -33,8 +33,14 @@ func (t *tap) table() *table {
 	return cached
 }
 
+// maxName is the longest of the names that nodes take. Others are refused, and would only fill the records.
+const maxName = mcbp.MaxAgentNameLen
+
 // identify learns from a request who it is that asks.
 func (t *tap) identify(f mcbp.Frame) {
+	if f.KeyLen() > maxName {
+		return
+	}
 	who := *t.who.Load()
 	switch f.Opcode() {
 	case mcbp.OpHello:
