@@ -30,13 +30,19 @@ type streams struct {
 
 // commandLine is what kong fills.
 type commandLine struct {
-	Demo    demoCommand      `cmd:"" help:"Rebalance a cluster of embedded nodes under load, break it on request, and check that nothing was lost."`
+	Demo    demoCommand      `cmd:"" name:"demo" help:"Rebalance a cluster of embedded nodes under load, break it on request, and check that nothing was lost."`
 	Kvnode  kvnodeCommand    `cmd:"" name:"kvnode" help:"Run one embedded KV node until interrupted, and break it on request, over HTTP."`
 	Version kong.VersionFlag `help:"Print the version and exit."`
 
-	// chosen is the command that the line is for.
+	// chosen is the name of the command that the line is for, as far as it could be read; "" is none.
 	chosen string
 }
+
+// The names of the commands.
+const (
+	demoName   = "demo"
+	kvnodeName = "kvnode"
+)
 
 // demoCommand is the demo with its ways of showing.
 type demoCommand struct {
@@ -59,22 +65,23 @@ func (c *demoCommand) validate() error {
 func run(args []string, s streams) int {
 	var cmd commandLine
 	status, done, err := parse(&cmd, args, s)
-	if done {
+	switch {
+	case done:
 		return status
+	case err != nil:
+	case cmd.chosen == kvnodeName:
+		err = cmd.Kvnode.validate()
+	default:
+		err = cmd.Demo.validate()
 	}
-	if err != nil {
-		return usageError(err, args, s)
-	}
-	if cmd.chosen == "kvnode" {
-		if err := cmd.Kvnode.validate(); err != nil {
-			return kvnodeUsageError(err, s)
-		}
+	switch {
+	case err != nil:
+		return usageError(err, cmd.chosen, args, s)
+	case cmd.chosen == kvnodeName:
 		return cmd.Kvnode.run(s)
+	default:
+		return cmd.Demo.run(args, s)
 	}
-	if err := cmd.Demo.validate(); err != nil {
-		return usageError(err, args, s)
-	}
-	return cmd.Demo.run(args, s)
 }
 
 // parse fills cmd. It says done when a flag such as --help has been served, with the status that the flag asked for.
@@ -91,25 +98,23 @@ func parse(cmd *commandLine, args []string, s streams) (status int, done bool, e
 		return 0, false, fmt.Errorf("command line: %w", err)
 	}
 	parsed, err := parser.Parse(args)
-	if err == nil {
-		cmd.chosen = parsed.Command()
+	var wrong *kong.ParseError
+	if errors.As(err, &wrong) {
+		parsed = wrong.Context
+	}
+	if parsed != nil && parsed.Selected() != nil {
+		cmd.chosen = parsed.Selected().Name
 	}
 	return status, done, err
 }
 
-// usageError reports a command line that cannot be used, in the form that it asked for itself.
-func usageError(err error, args []string, s streams) int {
-	if wantsJSON(args) {
+// usageError reports a line, for a command or for none, that cannot be used. The demo's may ask for JSON.
+func usageError(err error, command string, args []string, s streams) int {
+	if command != kvnodeName && wantsJSON(args) {
 		printJSON(s.out, demo.Failed(err))
 		return exitUsage
 	}
-	help := "--help"
-	for _, command := range []string{"demo", "kvnode"} {
-		if slices.Contains(args, command) {
-			help = command + " --help"
-			break
-		}
-	}
+	help := strings.TrimPrefix(command+" --help", " ")
 	fmt.Fprintf(s.err, "shearpin: %v\nTry: shearpin %s\n", err, help)
 	return exitUsage
 }

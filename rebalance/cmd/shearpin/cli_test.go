@@ -110,6 +110,22 @@ func TestNoCommand(t *testing.T) {
 	assert.Empty(t, out.String())
 }
 
+// The help that is offered is that of the command which the line is for, wherever names of commands stand otherwise.
+func TestTheRightHelpIsOffered(t *testing.T) {
+	for want, lines := range map[string][][]string{
+		"--help":        {{"--frob"}, {"frob"}, {"--frob", "kvnode"}},
+		"demo --help":   {{"demo", "--frob"}, {"demo", "kvnode"}, {"demo", "--trace", "kvnode", "--nodes", "0"}},
+		"kvnode --help": {{"kvnode", "--frob"}, {"kvnode", "demo"}, {"kvnode", "--name", "demo", "--bucket", "x"}, {"kvnode", "--seed", "x"}, {"kvnode", "--json"}},
+	} {
+		for _, args := range lines {
+			var out, errs bytes.Buffer
+			assert.Equal(t, exitUsage, run(args, streams{out: &out, err: &errs}), "%q", args)
+			assert.Empty(t, out.String(), "%q", args)
+			assert.Contains(t, errs.String(), "\nTry: shearpin "+want+"\n", "%q", args)
+		}
+	}
+}
+
 func TestHelpAndVersionAreNotErrors(t *testing.T) {
 	for _, args := range [][]string{{"--help"}, {"demo", "--help"}, {"--version"}} {
 		var out bytes.Buffer

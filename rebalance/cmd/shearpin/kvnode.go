@@ -70,11 +70,6 @@ func (c *kvnodeCommand) validate() error {
 	return nil
 }
 
-func kvnodeUsageError(err error, s streams) int {
-	fmt.Fprintf(s.err, "shearpin: %v\nTry: shearpin kvnode --help\n", err)
-	return exitUsage
-}
-
 // ready says how to reach a node that is up.
 type ready struct {
 	Node  string `json:"node"`

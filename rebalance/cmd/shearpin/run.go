@@ -26,7 +26,7 @@ func (c *demoCommand) run(args []string, s streams) int {
 	}
 	file, err := os.Create(c.Trace)
 	if err != nil {
-		return usageError(&demo.FlagError{Flag: "--trace", Value: c.Trace, Why: err.Error()}, args, s)
+		return usageError(&demo.FlagError{Flag: "--trace", Value: c.Trace, Why: err.Error()}, demoName, args, s)
 	}
 	return c.show(file, s)
 }
