@@ -139,6 +139,14 @@ func (n *Node) CreateBucket(name string, vbuckets int) error {
 	return nil
 }
 
+// VBuckets is how many vbuckets a bucket was created with; 0 if there is no such bucket.
+func (n *Node) VBuckets(bucket string) int {
+	if b := n.bucket(bucket); b != nil {
+		return len(b.vbs)
+	}
+	return 0
+}
+
 // addBucket enters a new bucket. An error goes with a status that says less.
 func (n *Node) addBucket(b *bucket) (mcbp.Status, error) {
 	n.admin.Lock()

@@ -55,10 +55,18 @@ type demoCommand struct {
 
 // validate checks what kong cannot.
 func (c *demoCommand) validate() error {
-	if strings.HasPrefix(c.Trace, "-") {
-		return &demo.FlagError{Flag: "--trace", Value: c.Trace, Why: "looks like a flag; if it is a file, put ./ before it"}
+	if err := checkPath("--trace", c.Trace); err != nil {
+		return err
 	}
 	return c.Check()
+}
+
+// checkPath refuses a flag that stands where the value of the one before should.
+func checkPath(flag, value string) error {
+	if strings.HasPrefix(value, "-") {
+		return &demo.FlagError{Flag: flag, Value: value, Why: "looks like a flag; if it is a file, put ./ before it"}
+	}
+	return nil
 }
 
 // run does what args say and returns the exit status.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -50,7 +52,13 @@ func (c *kvnodeCommand) validate() error {
 		if !ok || err != nil || name == "" {
 			return &demo.FlagError{Flag: "--bucket", Value: text, Why: "must be a name, a colon and a number of vbuckets"}
 		}
+		if slices.ContainsFunc(c.buckets, func(b bucketFlag) bool { return b.name == name }) {
+			return &demo.FlagError{Flag: "--bucket", Value: text, Why: "is given twice"}
+		}
 		c.buckets = append(c.buckets, bucketFlag{name, vbuckets})
+	}
+	if err := cmp.Or(checkPath("--data", c.Data), checkPath("--ready", c.Ready)); err != nil {
+		return err
 	}
 	if (c.User == "") != (os.Getenv(passwordVariable) == "") {
 		return &demo.FlagError{Flag: "--user", Value: strconv.Quote(c.User), Why: "there must be a name and a password in " + passwordVariable + ", or neither"}
@@ -97,9 +105,7 @@ func (c *kvnodeCommand) run(s streams) int {
 		if err != nil {
 			break
 		}
-		if err = node.CreateBucket(b.name, b.vbuckets); errors.Is(err, mcbp.StatusKeyExists) {
-			err = nil // it was in the directory
-		}
+		err = b.create(node)
 	}
 	if err == nil {
 		err = c.announce(up, s)
@@ -115,6 +121,18 @@ func (c *kvnodeCommand) run(s streams) int {
 		return exitFailed
 	}
 	return exitComplete
+}
+
+// create creates the bucket, if it is not in the node's directory already.
+func (b bucketFlag) create(node *kvnode.Node) error {
+	err := node.CreateBucket(b.name, b.vbuckets)
+	if !errors.Is(err, mcbp.StatusKeyExists) {
+		return err
+	}
+	if there := node.VBuckets(b.name); there != b.vbuckets {
+		return &demo.FlagError{Flag: "--bucket", Value: fmt.Sprintf("%s:%d", b.name, b.vbuckets), Why: fmt.Sprintf("it is there with %d vbuckets", there)}
+	}
+	return nil
 }
 
 // serveFaults listens for those who want to break the node, until it is closed by the function that it returns.

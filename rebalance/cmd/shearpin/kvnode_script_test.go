@@ -10,11 +10,14 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/stretchr/testify/require"
 
 	"github.com/shearpin/shearpin/dcp/kv"
+	"github.com/shearpin/shearpin/dcp/kvnode"
 	"github.com/shearpin/shearpin/dcp/mcbp"
 )
 
@@ -101,4 +104,15 @@ func write(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("%v", err)
 	}
 	fmt.Fprintln(ts.Stdout(), status)
+}
+
+// The first signal has come already when a node is stopped; the next does not wait for anything.
+func TestANodeThatDoesNotCloseIsLeftByTheSecondSignal(t *testing.T) {
+	node, err := kvnode.Start(kvnode.Options{Name: "n0"})
+	require.NoError(t, err)
+	signals, release := make(chan os.Signal, 1), make(chan struct{})
+	signals <- os.Interrupt
+	require.ErrorIs(t, stop(node, func() { <-release }, signals), errInterrupted)
+	close(release)
+	require.NoError(t, node.Close())
 }
