@@ -115,35 +115,15 @@ func (a *again) Closed() {}
 func TestAnswersToAFrameThatIsRepeatedAreBounded(t *testing.T) {
 	const times, size = 300, 64 << 10
 	faults := &again{times: times}
-	n, err := Start(Options{Name: "n0", Faults: faults})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, n.Close()) })
-	require.NoError(t, n.CreateBucket("b", 4))
-	require.Equal(t, mcbp.StatusSuccess, n.bucket("b").setVBucket(1, mcbp.VBucketActive, nil))
-	socket, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", n.Addr())
-	require.NoError(t, err)
-	t.Cleanup(func() { socket.Close() })
-	require.NoError(t, socket.SetDeadline(time.Now().Add(20*time.Second)))
-	out := (&mcbp.Packet{Opcode: mcbp.OpSelectBucket, Key: []byte("b")}).Frame()
-	out = (&mcbp.Packet{Opcode: mcbp.OpSet, VBucket: 1, Extras: make([]byte, 8), Key: []byte("k"), Value: make([]byte, size)}).Append(out)
-	_, err = socket.Write(out)
-	require.NoError(t, err)
-	r := newFrameReader(socket)
-	read := func() mcbp.Frame {
-		f, ok, err := r.next(maxBody)
-		for ; !ok; f, ok, err = r.next(maxBody) {
-			require.NoError(t, err)
-			require.NoError(t, r.fill())
-		}
-		require.Equal(t, mcbp.StatusSuccess, f.Status())
-		return f
-	}
-	read()
-	read()
-	_, err = socket.Write((&mcbp.Packet{Opcode: mcbp.OpGet, VBucket: 1, Key: []byte("k")}).Frame())
-	require.NoError(t, err)
+	n, _ := startInside(t, mcbp.VBucketActive, func(o *Options) { o.Faults = faults })
+	r := newFrameReader(say(t, n,
+		(&mcbp.Packet{Opcode: mcbp.OpSet, VBucket: 1, Extras: make([]byte, 8), Key: []byte("k"), Value: make([]byte, size)}).Frame(),
+		(&mcbp.Packet{Opcode: mcbp.OpGet, VBucket: 1, Key: []byte("k")}).Frame(),
+	))
+	require.Equal(t, mcbp.OpSelectBucket, nextFrame(t, r).Opcode())
+	require.Equal(t, mcbp.StatusSuccess, nextFrame(t, r).Status())
 	for range times {
-		require.Len(t, read().Value(), size)
+		require.Len(t, nextFrame(t, r).Value(), size)
 	}
 	require.NoError(t, n.Stop())
 	assert.Less(t, faults.most, outboxLimit+size+100)

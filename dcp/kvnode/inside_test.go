@@ -13,9 +13,13 @@ import (
 // What tests that look inside a node have in common.
 
 // startInside starts a node with a bucket "b" of 4 vbuckets, of which it has vbucket 1.
-func startInside(t *testing.T, state mcbp.VBucketState) (*Node, *bucket) {
+func startInside(t *testing.T, state mcbp.VBucketState, change ...func(*Options)) (*Node, *bucket) {
 	t.Helper()
-	n, err := Start(Options{Name: "n0"})
+	opts := Options{Name: "n0"}
+	for _, f := range change {
+		f(&opts)
+	}
+	n, err := Start(opts)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, n.Close()) })
 	require.NoError(t, n.CreateBucket("b", 4))

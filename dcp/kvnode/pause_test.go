@@ -4,13 +4,12 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
+
+	"github.com/shearpin/shearpin/dcp/mcbp"
 )
 
 func TestAPauseIsEndedOnce(t *testing.T) {
-	n, err := Start(Options{Name: "n0"})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, n.Close()) })
+	n, _ := startInside(t, mcbp.VBucketActive)
 	first := n.pause()
 	assert.Nil(t, n.pause(), "it is paused already")
 	n.Resume()
