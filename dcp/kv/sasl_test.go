@@ -231,40 +231,31 @@ func TestPlainThatIsAllowedStillComesAfterScram(t *testing.T) {
 // Success is worth nothing from a node that has not shown that it knows the password: it may be anybody.
 func TestANodeThatDoesNotProveItselfIsRefused(t *testing.T) {
 	proof := func(text string) reply { return value([]byte(text)) }
-	for name, last := range map[string]reply{
-		"nothing":            proof(""),
-		"no proof":           proof("v="),
-		"not base64":         proof("v=?"),
-		"another's":          proof("v=" + base64.StdEncoding.EncodeToString(make([]byte, 20))),
-		"an error":           proof("e=other-error"),
-		"ours back":          func(_ net.Conn, r mcbp.Frame) [][]byte { return answer(r, mcbp.Packet{Value: r.Value()}) },
-		"more than there is": proof(strings.Repeat("v=", 1000)),
+	type lie struct {
+		to   mcbp.Opcode
+		with reply
+		want error
+	}
+	for name, l := range map[string]lie{
+		"nothing":             {mcbp.OpSASLStep, proof(""), kv.ErrServerUnproven},
+		"no proof":            {mcbp.OpSASLStep, proof("v="), kv.ErrServerUnproven},
+		"not base64":          {mcbp.OpSASLStep, proof("v=?"), kv.ErrServerUnproven},
+		"another's":           {mcbp.OpSASLStep, proof("v=" + base64.StdEncoding.EncodeToString(make([]byte, 20))), kv.ErrServerUnproven},
+		"an error":            {mcbp.OpSASLStep, proof("e=other-error"), kv.ErrServerUnproven},
+		"ours back":           {mcbp.OpSASLStep, func(_ net.Conn, r mcbp.Frame) [][]byte { return answer(r, mcbp.Packet{Value: r.Value()}) }, kv.ErrServerUnproven},
+		"more than there is":  {mcbp.OpSASLStep, proof(strings.Repeat("v=", 1000)), kv.ErrServerUnproven},
+		"without a challenge": {mcbp.OpSASLAuth, status(mcbp.StatusSuccess), kv.ErrServerUnproven},
+		"a step too many":     {mcbp.OpSASLStep, status(mcbp.StatusAuthContinue), mcbp.StatusAuthContinue},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newServer(t)
 			s.scram(kv.ScramSHA1)
-			s.on(mcbp.OpSASLStep, last)
+			s.on(l.to, l.with)
 			_, err := kv.Connect(t.Context(), s.endpoint(), "orders")
 			assert.Equal(t, kv.StepSASL, step(t, err))
-			assert.ErrorIs(t, err, kv.ErrServerUnproven)
+			assert.ErrorIs(t, err, l.want)
 		})
 	}
-	t.Run("without a challenge", func(t *testing.T) {
-		s := newServer(t)
-		s.scram(kv.ScramSHA1)
-		s.on(mcbp.OpSASLAuth, status(mcbp.StatusSuccess))
-		_, err := kv.Connect(t.Context(), s.endpoint(), "orders")
-		assert.Equal(t, kv.StepSASL, step(t, err))
-		assert.ErrorIs(t, err, kv.ErrServerUnproven)
-	})
-	t.Run("a step too many", func(t *testing.T) {
-		s := newServer(t)
-		s.scram(kv.ScramSHA1)
-		s.on(mcbp.OpSASLStep, status(mcbp.StatusAuthContinue))
-		_, err := kv.Connect(t.Context(), s.endpoint(), "orders")
-		assert.Equal(t, kv.StepSASL, step(t, err))
-		assert.ErrorIs(t, err, mcbp.StatusAuthContinue)
-	})
 }
 
 // A challenge that is not one ends the attempt before any key is derived, and our proof is not sent.
