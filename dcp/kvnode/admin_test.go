@@ -121,6 +121,24 @@ func TestDeletingABucketClosesItsConnections(t *testing.T) {
 	user.closed()
 }
 
+// Who deletes its own bucket has none then, nor the next one of the name: what it wrote there would be nowhere.
+func TestWhoDeletesItsBucketHasNone(t *testing.T) {
+	n := startNode(t, "n0")
+	c := login(t, n)
+	c.setVBucket(1, mcbp.VBucketActive)
+	c.ok(&mcbp.Packet{Opcode: mcbp.OpDeleteBucket, Key: []byte(testBucket)})
+	set := &mcbp.Packet{Opcode: mcbp.OpSetVBucket, VBucket: 1, Extras: []byte{byte(mcbp.VBucketActive)}}
+	assert.Equal(t, mcbp.StatusNoBucket, c.do(set).Status())
+	require.NoError(t, n.CreateBucket(testBucket, 4))
+	assert.Equal(t, mcbp.StatusNoBucket, c.do(set).Status())
+	c.ok(&mcbp.Packet{Opcode: mcbp.OpSelectBucket, Key: []byte(testBucket)})
+	c.ok(set)
+
+	p := openDCP(t, n, kvnode.RoleProducer, testLink, "")
+	p.write((&mcbp.Packet{Opcode: mcbp.OpDeleteBucket, Key: []byte(testBucket)}).Frame())
+	p.closed()
+}
+
 func TestVBucketStates(t *testing.T) {
 	n := startNode(t, "n0")
 	c := login(t, n, mcbp.FeatureJSON)

@@ -152,13 +152,11 @@ func (c *conn) selectBucket(f mcbp.Frame) {
 		c.answer(f, mcbp.StatusInvalid)
 		return
 	}
-	b := c.node.bucket(string(f.Key()))
-	if b == nil {
-		c.answer(f, mcbp.StatusKeyNotFound)
-		return
+	status := mcbp.StatusSuccess
+	if !c.node.selectBucket(c, string(f.Key())) {
+		status = mcbp.StatusKeyNotFound
 	}
-	c.bucket.Store(b)
-	c.answer(f, mcbp.StatusSuccess)
+	c.answer(f, status)
 }
 
 // createBucket answers CREATE_BUCKET: the key is the name, the value a module name, NUL, and "key=value" pairs between

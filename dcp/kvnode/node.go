@@ -191,7 +191,18 @@ func (n *Node) bucketNames() string {
 	return strings.Join(slices.Sorted(maps.Keys(n.buckets)), " ")
 }
 
-// deleteBucket removes a bucket and closes every connection that has selected it, except the one that asked.
+// selectBucket makes the bucket of a name the connection's. It reports false if there is none.
+func (n *Node) selectBucket(c *conn, name string) bool {
+	n.mu.Lock() // deleteBucket sees who has selected it
+	defer n.mu.Unlock()
+	b := n.buckets[name]
+	if b != nil {
+		c.bucket.Store(b)
+	}
+	return b != nil
+}
+
+// deleteBucket removes a bucket and closes every connection that has selected it, except the one that asked, which has none then.
 func (n *Node) deleteBucket(name string, asking *conn) mcbp.Status {
 	n.admin.Lock()
 	defer n.admin.Unlock()
@@ -200,8 +211,12 @@ func (n *Node) deleteBucket(name string, asking *conn) mcbp.Status {
 	delete(n.buckets, name)
 	var selected []*conn
 	for c := range n.conns {
-		if c != asking && b != nil && c.bucket.Load() == b {
+		switch {
+		case b == nil || c.bucket.Load() != b:
+		case c != asking:
 			selected = append(selected, c)
+		case c.end() == nil: // shut closes it otherwise
+			c.bucket.Store(nil)
 		}
 	}
 	n.mu.Unlock()
