@@ -124,13 +124,13 @@ func (n *Node) bringUp() error {
 	if err != nil {
 		return err
 	}
-	done := make(chan struct{})
+	done, now := make(chan struct{}), n.opts.Now()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.halted = done
 	n.buckets = buckets
 	n.down = false
-	n.wg.Go(func() { n.housekeep(done) })
+	n.wg.Go(func() { n.housekeep(done, now) })
 	for _, b := range buckets {
 		n.wg.Go(b.warmUp)
 	}

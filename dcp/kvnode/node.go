@@ -284,11 +284,10 @@ func (n *Node) forget(c *conn) {
 // tick is the resolution of NOOPs, buffer acks and idle limits.
 const tick = 50 * time.Millisecond
 
-// housekeep drives everything on DCP connections that happens because time passes.
-func (n *Node) housekeep(done <-chan struct{}) {
+// housekeep drives everything that happens because time passes. The next round of the expiry pager is an interval after paged.
+func (n *Node) housekeep(done <-chan struct{}, paged time.Time) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
-	paged := n.opts.Now()
 	for {
 		select {
 		case <-done:
