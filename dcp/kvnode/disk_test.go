@@ -232,6 +232,25 @@ func TestEveryBucketThatThereIsComesBack(t *testing.T) {
 	assert.Equal(t, "default \u2028 <\"\x00", string(c.ok(&mcbp.Packet{Opcode: mcbp.OpListBuckets}).Value()))
 }
 
+// What comes back takes the room that it took, and expires when it would have.
+func TestWhatComesBackIsReckonedAsBefore(t *testing.T) {
+	h := newHand()
+	n := startNode(t, "n0", onDisk(t.TempDir()), func(o *kvnode.Options) { o.Now, o.ExpiryInterval = h.now, time.Hour })
+	c := login(t, n)
+	c.smallBucket(10_000)
+	c.setVBucket(7, mcbp.VBucketActive)
+	c.ok(documentOf("large", 9_000))
+	c.ok(expiring("k", 10))
+	require.NoError(t, n.Stop())
+	c = restart(t, n)
+	c.ok(&mcbp.Packet{Opcode: mcbp.OpSelectBucket, Key: []byte("small")})
+	assert.Equal(t, mcbp.StatusTemporaryFailure, c.do(documentOf("other", 300)).Status())
+	assert.Equal(t, mcbp.StatusNoMemory, c.do(documentOf("other", 1000)).Status())
+	h.unix.Add(3600)
+	eventually(t, "the pager has come by", func() bool { return statUint(t, c, "vbucket-seqno", 7, "high_seqno") == 3 })
+	assert.Equal(t, "1", c.stat("vbucket-details", 7, "num_items"))
+}
+
 func TestANodeThatIsDownKeepsItsPort(t *testing.T) {
 	n := startNode(t, "n0")
 	c := login(t, n)
@@ -390,12 +409,13 @@ func TestAReplicaComesBackInsideItsSnapshot(t *testing.T) {
 	admin.setVBucket(7, mcbp.VBucketReplica)
 	log := []mcbp.FailoverEntry{{UUID: 77, Seqno: 2}, {UUID: 76}}
 	c, _ := addStream(t, n, log...)
+	const farCAS = 1 << 62 // of an active whose clock is ahead
 	for _, m := range []mcbp.SnapshotMarker{{Start: 0, End: 3}, {Start: 4, End: 9}} {
 		m.VBucket, m.Opaque, m.Flags = 7, mcbp.Opaque{1}, mcbp.SnapshotMemory
 		c.write(m.Append(nil))
 		seqno := m.Start + 1
 		for ; seqno <= min(m.End, 5); seqno++ {
-			d := mcbp.Mutation{VBucket: 7, Opaque: mcbp.Opaque{1}, BySeqno: seqno, RevSeqno: 1, CAS: seqno, Key: []byte{0, 'k', byte(seqno)}}
+			d := mcbp.Mutation{VBucket: 7, Opaque: mcbp.Opaque{1}, BySeqno: seqno, RevSeqno: 1, CAS: farCAS, Key: []byte{0, 'k', byte(seqno)}}
 			c.write(d.Append(nil))
 		}
 	}
@@ -410,6 +430,7 @@ func TestAReplicaComesBackInsideItsSnapshot(t *testing.T) {
 	assert.EqualValues(t, 77, r.VBUUID)
 	admin.setVBucket(7, mcbp.VBucketActive)
 	assert.EqualValues(t, 3, admin.failoverLog(7)[0].Seqno, "a branch begins where the copy is complete")
+	assert.Greater(t, admin.set(7, "k", "v").CAS(), uint64(farCAS))
 }
 
 // A file that no node has written is named.
