@@ -350,3 +350,24 @@ func TestMissedChangesAreNotTriedAgainOneByOne(t *testing.T) {
 		assert.Equal(t, map[string]int{"configuration": 2 * 10}, whats(ops()))
 	})
 }
+
+func TestAStopDoesNotWaitUntilTheLastMapMayCome(t *testing.T) {
+	inFakeCluster(t, func(t *testing.T, i *interrupted) {
+		require.NoError(t, after(t.Context(), 2*publishLimit), "the publisher sends its first map twice")
+		ops := i.journal()
+		run, err := i.cluster.Rebalance(t.Context(), Request{Keep: []string{"n0", "n1"}})
+		require.NoError(t, err)
+		for before := -1; len(ops()) > before; { // nothing else is as quiet
+			before = len(ops())
+			require.NoError(t, after(t.Context(), lastMapPause/2))
+		}
+		began := time.Now()
+		require.NoError(t, run.Stop(t.Context()))
+		report, err := run.Wait(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, Stopped, report.Outcome, "%v", report.Err)
+		assert.Zero(t, time.Since(began))
+		assert.NotZero(t, report.Moves)
+		assert.Equal(t, report.MovesPlanned, report.Moves, "it was over but for that")
+	})
+}
