@@ -95,7 +95,7 @@ type vbucket struct {
 // engine sends it before it can accept as many new requests for the vbucket.
 const pastOpaques = 16
 
-// machineCounts counts what is tolerated, for the status.
+// machineCounts counts what is tolerated.
 type machineCounts struct {
 	StaleEnds, LateAnswers, UnknownEnds uint64
 }

@@ -133,6 +133,9 @@ func (l *linkMeter) changed(now time.Time, vb uint16, from, to streamState) {
 func (l *linkMeter) moveStream(now time.Time, vb uint16, from, to streamState) (began time.Time, added bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if from != streamNone && l.streams[from] == 0 {
+		return time.Time{}, false // of connections that are lost
+	}
 	l.streams[from]--
 	l.streams[to]++
 	began, adding := l.began[vb]

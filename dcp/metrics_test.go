@@ -218,6 +218,26 @@ func TestNoSeriesIsPerVBucket(t *testing.T) {
 	assert.Empty(t, m.link(linkKey{producer: "n0"}).began, "what a crash took is not remembered")
 }
 
+// The replicator may hear of a crash before the other connection does, which goes on until it is taken down.
+func TestWhatHappensToALostStreamIsNotCounted(t *testing.T) {
+	m := newMetrics(prometheus.NewRegistry(), "orders", "n1")
+	l := m.link(linkKey{producer: "n0"})
+	l.changed(flightStart, 1, streamNone, streamAdding)
+	l.changed(flightStart, 2, streamNone, streamAdding)
+	l.changed(flightStart, 2, streamAdding, streamLive)
+	l.event(LinkCrashed{Reason: ErrSocketClosed})
+	l.changed(flightStart, 1, streamAdding, streamLive)
+	l.changed(flightStart, 2, streamLive, streamNone)
+	s := newScrape()
+	m.collect(s)
+	for key, figure := range s.figures {
+		if key.desc == streamsDesc {
+			assert.Zero(t, figure, "%v", key.labels)
+		}
+	}
+	assert.EqualValues(t, 1, m.setup.sum+float64(m.setup.counts[0]), "the one before")
+}
+
 func TestMetricsReadWell(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
 	m, end := joined(t, registry, "orders \xff", "n1")
