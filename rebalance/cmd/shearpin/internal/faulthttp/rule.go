@@ -54,6 +54,9 @@ type number string
 
 func (n *number) UnmarshalJSON(b []byte) error {
 	*n = number(strings.Trim(string(b), `"`))
+	if *n == "" {
+		*n = number(b) // a string without anything in it is not the same as nothing
+	}
 	return nil
 }
 
@@ -106,8 +109,10 @@ func decode(r io.Reader, into any, where string) error {
 	d := json.NewDecoder(r)
 	d.DisallowUnknownFields()
 	err := d.Decode(into)
-	if err == nil && d.More() {
-		return &FieldError{where + "rule", "more than one value", "send one object"}
+	if err == nil {
+		if _, err := d.Token(); !errors.Is(err, io.EOF) {
+			return &FieldError{where + "rule", "more than one value", "send one object"}
+		}
 	}
 	var kind *json.UnmarshalTypeError
 	if errors.As(err, &kind) {
@@ -134,6 +139,13 @@ func (m *matchJSON) parse(field string) (fault.Match, error) {
 	}
 	if out.Frames, err = named(field+".frames", m.Frames, fault.Any, fault.Requests, fault.Answers); err != nil {
 		return out, err
+	}
+	// A list that is there and empty fits nothing, nil fits all.
+	if m.Opcodes != nil {
+		out.Opcodes = make([]mcbp.Opcode, 0, len(m.Opcodes))
+	}
+	if m.Statuses != nil {
+		out.Statuses = make([]mcbp.Status, 0, len(m.Statuses))
 	}
 	for i, name := range m.Opcodes {
 		op, ok := opcodeNamed(name)
@@ -248,6 +260,9 @@ var actions = map[string]func(fields []byte) (fault.Action, error){
 			return nil, err
 		}
 		slow := fault.SlowDisk{For: d}
+		if a.Kinds != nil {
+			slow.Kinds = make([]kvnode.DiskKind, 0, len(a.Kinds))
+		}
 		for _, name := range a.Kinds {
 			kind, err := named("do.kinds", name, kvnode.DiskRead, kvnode.DiskWrite)
 			if err != nil {

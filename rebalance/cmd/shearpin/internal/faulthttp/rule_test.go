@@ -88,9 +88,14 @@ func TestWrongRulesNameFieldAndValue(t *testing.T) {
 		`{"match": {"statuses": [1, "x"]}, "do": {"action": "drop"}}`: {"match.statuses[1]", "x"},
 		`{"match": {"direction": "up"}, "do": {"action": "drop"}}`:    {"match.direction", "up"},
 		`{"match": {"frames": "x"}, "do": {"action": "drop"}}`:        {"match.frames", "x"},
-		`{"wrong": 1}`:                  {"wrong", "unknown"},
-		`{"times": "often"}`:            {"times", "string"},
-		`{"do": {"action": "drop"}} {}`: {"rule", "more than one value"},
+		`{"wrong": 1}`:                                                      {"wrong", "unknown"},
+		`{"times": "often"}`:                                                {"times", "string"},
+		`{"do": {"action": "drop"}} {}`:                                     {"rule", "more than one value"},
+		`{"do": {"action": "drop"}}]`:                                       {"rule", "more than one value"},
+		`{"do": {"action": "drop"}}}`:                                       {"rule", "more than one value"},
+		`{"match": {"statuses": [""]}, "do": {"action": "drop"}}`:           {"match.statuses[0]", "must be a number"},
+		`{"do": {"action": "answer", "status": ""}}`:                        {"do.status", "must be a number"},
+		`{"match": {"opcodes": ["opcode 0x0f"]}, "do": {"action": "drop"}}`: {"match.opcodes[0]", "no such opcode"},
 	} {
 		_, err := ParseRule(strings.NewReader(text))
 		var wrong *FieldError
@@ -100,6 +105,18 @@ func TestWrongRulesNameFieldAndValue(t *testing.T) {
 	}
 	_, err := ParseRule(strings.NewReader(`{`))
 	require.ErrorContains(t, err, "unexpected EOF")
+}
+
+// A list that is there and empty fits nothing, as in Go; what is left out, or null, fits all.
+func TestEmptyListsStayEmpty(t *testing.T) {
+	r, err := ParseRule(strings.NewReader(`{
+		"match": {"opcodes": [], "vbuckets": [], "statuses": []}, "do": {"action": "slow-disk", "kinds": []}}`))
+	require.NoError(t, err)
+	assert.Equal(t, fault.Match{Opcodes: []mcbp.Opcode{}, VBuckets: []uint16{}, Statuses: []mcbp.Status{}}, r.Match)
+	assert.Equal(t, fault.SlowDisk{Kinds: []kvnode.DiskKind{}}, r.Do)
+	r, err = ParseRule(strings.NewReader(`{"match": {"opcodes": null}, "do": {"action": "slow-disk"}}`))
+	require.NoError(t, err)
+	assert.Equal(t, fault.Rule{Do: fault.SlowDisk{}}, r)
 }
 
 func FuzzParseRule(f *testing.F) {

@@ -196,7 +196,11 @@ func (h *handler) get(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), limit)
 	defer cancel()
 	if err := f.Wait(ctx, times); err != nil {
-		refuse(w, http.StatusGatewayTimeout, err)
+		code := http.StatusGatewayTimeout
+		if ctx.Err() == nil {
+			code = http.StatusGone
+		}
+		refuse(w, code, err)
 		return
 	}
 	answer(w, http.StatusOK, shown(f))

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +21,10 @@ import (
 	"github.com/shearpin/shearpin/dcp/mcbp"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// The goroutine of a connection whose request was too long lingers for half a second, as long as goleak waits: it is net/http's.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"))
+}
 
 // site is a node with its server.
 type site struct {
@@ -130,6 +134,21 @@ func TestRulesOverHTTP(t *testing.T) {
 	code, late := s.ask("GET", "/faults/2?happened=1&timeout=1ms", "")
 	assert.Equal(t, http.StatusGatewayTimeout, code)
 	assert.Contains(t, late["error"], "happened 0 times, not 1")
+}
+
+// Whoever waits for a rule that is removed is told so.
+func TestWaitingForARuleThatIsRemoved(t *testing.T) {
+	script := fault.NewScript(1)
+	f, err := script.Add(fault.Rule{Do: fault.Drop{}})
+	require.NoError(t, err)
+	h := &handler{script: script, anyHost: true, faults: map[uint64]*fault.Fault{f.ID(): f}}
+	f.Remove() // before the handler has heard of it
+	r := httptest.NewRequestWithContext(t.Context(), "GET", "/faults/1?happened=1", nil)
+	r.SetPathValue("id", "1")
+	w := httptest.NewRecorder()
+	h.get(w, r)
+	assert.Equal(t, http.StatusGone, w.Code)
+	assert.Contains(t, w.Body.String(), "was removed; it happened 0 times, not 1")
 }
 
 func TestPauseOverHTTP(t *testing.T) {
