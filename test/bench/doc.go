@@ -68,6 +68,15 @@
 // With SHEARPIN_BENCH_PROFILE=cpu.prof a mover in the test binary leaves the CPU profile of its moving there; -bench
 // 'Relay/^64$' chooses a size.
 //
+// # Nodes
+//
+//	go test ./test/bench -run '^$' -bench 'Node$' -benchtime 9x
+//
+// The documents of an embedded node that it has already leave it by DCP, over 16 vbuckets: to a client that throws them away,
+// which is what the node does alone; to a second embedded node by a link of package dcp; and to a second node by io.Copy, which
+// is what a link cannot be faster than. All are in one process, and so share its processors. A figure is documents a second
+// from the first request until the last document was read, or the second node has it.
+//
 // # Links
 //
 //	go test ./test/bench -run '^$' -bench Links -benchtime 1x -timeout 0
