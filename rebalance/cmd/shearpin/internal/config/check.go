@@ -1,0 +1,219 @@
+package config
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/goccy/go-yaml/token"
+
+	"github.com/shearpin/shearpin/dcp/kv"
+)
+
+// maxFile bounds the file, in bytes.
+const maxFile = 1 << 20
+
+// Load reads a file. Mistakes in it are [Errors]. Neither passwords nor certificates are looked at yet.
+func Load(path string) (*Config, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(text) > maxFile {
+		return nil, Errors{{File: path, Why: fmt.Sprintf("has more than %d bytes", maxFile)}}
+	}
+	return Parse(path, text)
+}
+
+// Parse is [Load] of a text that has been read.
+func Parse(path string, text []byte) (*Config, error) {
+	c := &Config{Path: path}
+	d := &decoder{file: path, at: map[string]*token.Position{}}
+	d.decode(text, c)
+	if len(d.errors) == 0 {
+		(&checker{c, d}).check()
+	}
+	if len(d.errors) > 0 {
+		return nil, d.errors.sorted()
+	}
+	return c, nil
+}
+
+// checker looks at the values of a file whose shape is right.
+type checker struct {
+	c *Config
+	d *decoder
+}
+
+// wrong notes a mistake at a field, or where that is missing at what it is missing from.
+func (k *checker) wrong(field, format string, args ...any) {
+	e := &Error{File: k.c.Path, Field: field, Why: fmt.Sprintf(format, args...)}
+	for at := field; ; at = parent(at) {
+		if p := k.d.at[at]; p != nil {
+			e.Line, e.Column = p.Line, p.Column
+			break
+		}
+		if at == "" {
+			break
+		}
+	}
+	k.d.errors = append(k.d.errors, e)
+}
+
+// parent is the path to what holds the field.
+func parent(field string) string { return field[:max(strings.LastIndexAny(field, ".["), 0)] }
+
+func (k *checker) check() {
+	k.nodes()
+	k.credentials()
+	k.buckets()
+	k.control()
+	c := k.c
+	if c.Store == "" {
+		k.wrong("store", "is missing: the file that holds maps and epochs")
+	}
+	if c.TLS != nil && (c.TLS.Certificate == "") != (c.TLS.Key == "") {
+		k.wrong("tls", "certificate and key: both or neither")
+	}
+	for i, m := range c.Mechanisms {
+		field := fmt.Sprintf("mechanisms[%d]", i)
+		switch {
+		case !slices.Contains(kv.DefaultMechanisms(), kv.Mechanism(m)):
+			k.wrong(field, "%q is none of %v", m, kv.DefaultMechanisms())
+		case slices.Contains(c.Mechanisms[:i], m):
+			k.wrong(field, "%q is there twice", m)
+		}
+	}
+	if c.Connections < 0 || c.Connections > 64 {
+		k.wrong("connections", "%d must be 1 to 64", c.Connections)
+	}
+	for field, n := range map[string]int{"moves_per_node": c.Limits.MovesPerNode, "backfills_per_node": c.Limits.BackfillsPerNode} {
+		if n < 0 {
+			k.wrong("limits."+field, "%d must be 1 or more", n)
+		}
+	}
+	if f := c.Log.Format; f != "" && f != FormatText && f != FormatJSON {
+		k.wrong("log.format", "%q must be %s or %s", f, FormatText, FormatJSON)
+	}
+}
+
+func (k *checker) nodes() {
+	if len(k.c.Nodes) == 0 {
+		k.wrong("nodes", "there must be at least one node")
+	}
+	names, addrs := map[string]int{}, map[string]int{}
+	for i, n := range k.c.Nodes {
+		field := fmt.Sprintf("nodes[%d]", i)
+		if n.Name == "" {
+			k.wrong(field+".name", "is missing")
+		} else if first, twice := names[n.Name]; twice {
+			k.wrong(field+".name", "%q is the name of nodes[%d] too", n.Name, first)
+		} else {
+			names[n.Name] = i
+		}
+		if why := addrProblem(n.Addr); why != "" {
+			k.wrong(field+".addr", "%s", why)
+		} else if first, twice := addrs[n.Addr]; twice {
+			k.wrong(field+".addr", "%q is the address of nodes[%d] too", n.Addr, first)
+		} else {
+			addrs[n.Addr] = i
+		}
+	}
+}
+
+// addrProblem says what is wrong with an address that somebody is to connect to; "" is nothing.
+func addrProblem(addr string) string {
+	if addr == "" {
+		return "is missing"
+	}
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil || host == "" {
+		return fmt.Sprintf("%q must be a host, a colon and a port", addr)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+		return fmt.Sprintf("%q: the port must be a number from 1 to 65535", addr)
+	}
+	return ""
+}
+
+func (k *checker) credentials() {
+	c := k.c.Credentials
+	if c == nil {
+		return
+	}
+	if c.User == "" {
+		k.wrong("credentials.user", "is missing")
+	}
+	places := 0
+	for _, place := range []string{c.Password, c.PasswordFile, c.PasswordEnv} {
+		if place != "" {
+			places++
+		}
+	}
+	if places != 1 {
+		k.wrong("credentials", "one of password_file, password_env and password must be there, not %d of them", places)
+	}
+}
+
+func (k *checker) buckets() {
+	names := map[string]int{}
+	for i, b := range k.c.Buckets {
+		field := fmt.Sprintf("buckets[%d]", i)
+		if b.Name == "" {
+			k.wrong(field+".name", "is missing")
+		} else if first, twice := names[b.Name]; twice {
+			k.wrong(field+".name", "%q is the name of buckets[%d] too", b.Name, first)
+		} else {
+			names[b.Name] = i
+		}
+		if _, given := k.d.at[field+".vbuckets"]; given && (b.VBuckets < 1 || b.VBuckets > 65536) {
+			k.wrong(field+".vbuckets", "%d must be 1 to 65536", b.VBuckets)
+		}
+		if b.Replicas < 0 || b.Replicas > 3 {
+			k.wrong(field+".replicas", "%d must be 0 to 3", b.Replicas)
+		}
+	}
+}
+
+func (k *checker) control() {
+	c := k.c.Control
+	if c.Socket == "" && c.Listen == "" {
+		k.wrong("control", "is missing: a socket, or an address to listen on")
+	}
+	if c.Listen == "" {
+		if c.TokenFile != "" {
+			k.wrong("control.token_file", "is of use with listen only")
+		}
+		return
+	}
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		k.wrong("control.listen", "%q must be a host, a colon and a port", c.Listen)
+		return
+	}
+	if c.TokenFile == "" {
+		k.wrong("control.token_file", "is missing: whoever reaches the address could command the manager")
+	}
+	if !c.Anywhere && !Loopback(c.Listen) {
+		k.wrong("control.listen", "%q: other machines may reach it; anywhere: true allows that", c.Listen)
+	}
+}
+
+// Loopback reports whether an address, with or without a port, is of this machine only. A name other than localhost is not:
+// it may mean anything.
+func Loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		host = strings.Trim(addr, "[]")
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
