@@ -21,6 +21,8 @@ type bucketWork struct {
 	run  string
 	// keep are the nodes that shall hold the bucket; empty means all that are known.
 	keep []string
+	// planned is a plan that is to be executed as it is, nil if there is none.
+	planned *Plan
 
 	// kept is what keep came to when the work began: a node that becomes known later has no part in it.
 	kept  []Node
@@ -47,10 +49,11 @@ func (e *environment) chooseBuckets(ctx context.Context, names []string) ([]stri
 
 // resolve decides once which nodes shall hold the bucket.
 func (w *bucketWork) resolve() (err error) {
-	w.kept = w.env.nodes.all()
-	if len(w.keep) > 0 {
-		w.kept, err = w.env.nodes.named(w.keep)
+	if w.planned != nil {
+		w.kept, err = w.env.plannedNodes(w.planned)
+		return err
 	}
+	w.kept, err = w.env.kept(w.keep)
 	return err
 }
 
@@ -58,6 +61,9 @@ func (w *bucketWork) resolve() (err error) {
 // moves.
 func (w *bucketWork) prepare(ctx context.Context) error {
 	if err := w.resolve(); err != nil {
+		return err
+	}
+	if err := w.fits(ctx); err != nil {
 		return err
 	}
 	names := namesOf(w.kept)
@@ -85,6 +91,32 @@ func (w *bucketWork) prepare(ctx context.Context) error {
 		return err
 	}
 	return w.spare(report, without(target.Servers, names...))
+}
+
+// fits refuses a plan before anything has been done for its bucket.
+func (w *bucketWork) fits(ctx context.Context) error {
+	if w.planned == nil {
+		return nil
+	}
+	doc, err := w.env.buckets.Get(ctx, w.name)
+	if err != nil {
+		return err
+	}
+	bucket := w.planned.bucket(w.name)
+	if err := bucket.fits(doc); err != nil {
+		return err
+	}
+	return bucket.startsFrom(doc, w.planned.names())
+}
+
+// target is the map that the moves shall lead to. A plan's is not made anew: the repair that came before must have left
+// what the plan starts from.
+func (w *bucketWork) target(doc store.BucketDoc, kept []Node) (vbmap.Map, error) {
+	if w.planned == nil {
+		return w.env.target(doc, kept)
+	}
+	bucket := w.planned.bucket(w.name)
+	return bucket.Target, bucket.startsFrom(doc, w.planned.names())
 }
 
 // spare refuses a rebalance that would lose what the janitor has kept: copies with data that the active lacks, on nodes
@@ -150,11 +182,7 @@ func (w *bucketWork) aim(ctx context.Context, kept []Node) (store.BucketDoc, err
 	if _, err := w.env.prepareAgents(ctx, w.name, doc.Servers, w.stamp.Epoch); err != nil {
 		return doc, err
 	}
-	params := vbmap.Params{VBuckets: doc.VBuckets, Replicas: doc.Replicas, Current: doc.Map, Seed: w.env.config.Seed}
-	for _, node := range kept {
-		params.Nodes = append(params.Nodes, vbmap.Node{Name: node.Name, Group: node.Group})
-	}
-	target, err := vbmap.Generate(params)
+	target, err := w.target(doc, kept)
 	if err != nil {
 		return doc, err
 	}

@@ -134,8 +134,17 @@ func (c *Cluster) AddNode(_ context.Context, node Node) error {
 }
 
 // Rebalance starts to spread the buckets evenly over the nodes of the request, and returns at once. It fails with
-// [ErrRebalanceRunning] if there is one already.
+// [ErrRebalanceRunning] if there is one already, and with a *[PlanChangedError] if the request has a plan that does not fit
+// any more.
 func (c *Cluster) Rebalance(ctx context.Context, request Request) (*Run, error) {
+	if err := request.validate(); err != nil {
+		return nil, err
+	}
+	if request.Plan != nil {
+		if err := c.env.checkPlan(ctx, request.Plan); err != nil {
+			return nil, c.closedError(err)
+		}
+	}
 	if _, err := c.env.nodes.named(request.Keep); err != nil {
 		return nil, err
 	}

@@ -237,7 +237,9 @@ func (k *fakeKV) VBuckets(ctx context.Context) (map[uint16]kv.VBucketInfo, error
 	defer k.world.mu.Unlock()
 	infos := map[uint16]kv.VBucketInfo{}
 	for vb, c := range k.world.nodes[k.node].copies {
-		infos[vb] = kv.VBucketInfo{State: c.state, Topology: c.topology, HighSeqno: c.high, PersistedSeqno: c.high, UUID: c.log[0].UUID}
+		infos[vb] = kv.VBucketInfo{
+			State: c.state, Topology: c.topology, HighSeqno: c.high, PersistedSeqno: c.high, UUID: c.log[0].UUID, NumItems: c.high,
+		}
 	}
 	return infos, nil
 }

@@ -42,6 +42,10 @@ type Request struct {
 	Keep []string
 	// Buckets are those to rebalance, in that order; empty means all.
 	Buckets []string
+	// Plan is to be executed as it is; Keep and Buckets must be empty then. If a node, a bucket or a map is not as it was
+	// when [Cluster.Plan] made it, the rebalance is refused, or fails before the bucket's first move, with a
+	// *[PlanChangedError].
+	Plan *Plan
 }
 
 // The messages of the orchestrator.

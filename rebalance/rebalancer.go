@@ -64,6 +64,9 @@ func (r *rebalancer) HandleInfo(c *actors.Context, msg any) error {
 	case rebalanceBegin:
 		r.run(c, func(ctx context.Context) any {
 			names, err := r.env.chooseBuckets(ctx, r.request.Buckets)
+			if r.request.Plan != nil {
+				names = r.request.Plan.bucketNames()
+			}
 			return bucketsListed{names, err}
 		})
 	case bucketsListed:
@@ -119,7 +122,7 @@ func (r *rebalancer) next(c *actors.Context) error {
 	}
 	name := r.todo[0]
 	r.todo = r.todo[1:]
-	r.at = &bucketWork{env: r.env, name: name, run: r.report.ID, keep: r.request.Keep}
+	r.at = &bucketWork{env: r.env, name: name, run: r.report.ID, keep: r.request.Keep, planned: r.request.Plan}
 	r.report.Buckets = append(r.report.Buckets, BucketReport{Name: name, Started: c.Clock().Now()})
 	work := r.at
 	r.run(c, func(ctx context.Context) any { return bucketPrepared{work, work.prepare(ctx)} })
