@@ -19,7 +19,7 @@ type bucketWork struct {
 	env  *environment
 	name string
 	run  string
-	// keep are the nodes that shall hold the bucket; empty means all that are known.
+	// keep are the nodes that shall hold the bucket; empty means all active members.
 	keep []string
 	// planned is a plan that is to be executed as it is, nil if there is none.
 	planned *Plan
@@ -53,7 +53,7 @@ func (w *bucketWork) resolve() (err error) {
 		w.kept, err = w.env.plannedNodes(w.planned)
 		return err
 	}
-	w.kept, err = w.env.kept(w.keep)
+	w.kept, err = w.env.nodes.keepers(w.keep)
 	return err
 }
 

@@ -47,6 +47,9 @@ func Open(ctx context.Context, config Config) (*Cluster, error) {
 
 func (c *Cluster) start(ctx context.Context, env *environment) (*Cluster, error) {
 	c.env = env
+	if err := env.loadMembers(ctx); err != nil {
+		return nil, errors.Join(err, env.system.Close(ctx), c.closeStore())
+	}
 	if err := c.measure(ctx); err != nil {
 		return nil, errors.Join(err, env.system.Close(ctx), c.closeStore())
 	}
@@ -112,7 +115,7 @@ func (c *Cluster) closedError(err error) error {
 	return err
 }
 
-// CreateBucket creates a bucket on all known nodes, gives it a balanced map, and returns when its copies exist, its
+// CreateBucket creates a bucket on all active members, gives it a balanced map, and returns when its copies exist, its
 // replication runs, and the nodes hand out its map to clients. It fails with [ErrRebalanceRunning] while a rebalance
 // runs, and with an error that wraps store.ErrConflict if the bucket exists.
 func (c *Cluster) CreateBucket(ctx context.Context, config BucketConfig) error {
@@ -123,19 +126,9 @@ func (c *Cluster) CreateBucket(ctx context.Context, config BucketConfig) error {
 	return c.closedError(c.env.createBucket(ctx, config))
 }
 
-// AddNode makes a node known. It holds nothing until a rebalance moves something to it. Adding the same node again is no
-// error.
-func (c *Cluster) AddNode(_ context.Context, node Node) error {
-	if err := c.env.nodes.add(node); err != nil {
-		return err
-	}
-	c.env.log("orchestrator").Info("node_added", "node", node.Name, "addr", node.Addr)
-	return nil
-}
-
 // Rebalance starts to spread the buckets evenly over the nodes of the request, and returns at once. It fails with
-// [ErrRebalanceRunning] if there is one already, and with a *[PlanChangedError] if the request has a plan that does not fit
-// any more.
+// [ErrRebalanceRunning] if there is one already, with a *[PlanChangedError] if the request has a plan that does not fit any
+// more, and with a *[NotActiveError] if it names a member that was failed over.
 func (c *Cluster) Rebalance(ctx context.Context, request Request) (*Run, error) {
 	if err := request.validate(); err != nil {
 		return nil, err
@@ -145,9 +138,13 @@ func (c *Cluster) Rebalance(ctx context.Context, request Request) (*Run, error) 
 			return nil, c.closedError(err)
 		}
 	}
-	if _, err := c.env.nodes.named(request.Keep); err != nil {
+	if _, err := c.env.nodes.keepers(request.Keep); err != nil {
 		return nil, err
 	}
+	return c.run(ctx, request)
+}
+
+func (c *Cluster) run(ctx context.Context, request Request) (*Run, error) {
 	run := &Run{id: newRunID(), orchestrator: c.orchestrator(), board: newBoard()}
 	_, err := run.orchestrator.Call(ctx, startCall{run: run.id, request: request, board: run.board})
 	if err != nil {
@@ -178,7 +175,7 @@ func (c *Cluster) Map(ctx context.Context, bucket string) (vbmap.Map, error) {
 	return doc.Map, err
 }
 
-// Nodes are the known nodes, in the order in which they were added.
+// Nodes are the known nodes, whatever their membership, in the order in which they were added.
 func (c *Cluster) Nodes() []Node { return c.env.nodes.all() }
 
 // Events is where the news of the cluster is published.
@@ -208,7 +205,7 @@ func (e *environment) createBucket(ctx context.Context, config BucketConfig) err
 	if _, err := e.buckets.Get(ctx, config.Name); !errors.Is(err, store.ErrNotFound) {
 		return cmp.Or(err, fmt.Errorf("bucket %q exists: %w", config.Name, store.ErrConflict))
 	}
-	nodes := e.nodes.all()
+	nodes := e.nodes.active()
 	names := namesOf(nodes)
 	if _, err := onNodes(names, "creating the bucket", func(node string) (struct{}, error) {
 		return struct{}{}, e.createBucketOn(ctx, node, config)

@@ -49,6 +49,9 @@ func TestAStoreThatNamesStrangersIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		i := newInterrupted(t, 3)
 		i.close()
+		_, revision, err := i.store.Get(t.Context(), clusterKey)
+		require.NoError(t, err)
+		require.NoError(t, i.store.Delete(t.Context(), clusterKey, revision), "who its servers are is forgotten")
 		config, err := Config{Store: i.store, Nodes: []Node{fakeNodeNamed(0)}}.validate()
 		require.NoError(t, err)
 		buckets, err := store.NewBuckets(t.Context(), i.store)

@@ -39,7 +39,8 @@ func (n Node) validate() error {
 
 // Config describes a cluster to [Open].
 type Config struct {
-	// Nodes are the KV nodes that are known from the start. At least one; [Cluster.AddNode] adds others.
+	// Nodes are KV nodes to know from the start, besides those that the store knows from an earlier time; of a node that both
+	// have, what is said here counts. At least one must be known in the end; [Cluster.AddNode] adds others.
 	Nodes []Node
 	// Credentials are those of the cluster manager's user on every node.
 	Credentials kv.Credentials
@@ -139,9 +140,6 @@ func (c *Config) endpoint(node Node) kv.Endpoint {
 
 // validate checks a configuration and fills in its defaults.
 func (c Config) validate() (Config, error) {
-	if len(c.Nodes) == 0 {
-		return c, errors.New("rebalance: Config.Nodes is empty")
-	}
 	seen := map[string]bool{}
 	for _, node := range c.Nodes {
 		if err := node.validate(); err != nil {

@@ -15,6 +15,12 @@ import (
 var (
 	// ErrRebalanceRunning refuses what cannot be done while a rebalance runs.
 	ErrRebalanceRunning = errors.New("a rebalance is running")
+	// ErrFailoverRunning refuses what cannot be done while nodes are failed over.
+	ErrFailoverRunning = errors.New("a failover is running")
+	// ErrMembersChanging refuses what cannot be done while a member is removed or added back.
+	ErrMembersChanging = errors.New("the members of the cluster are being changed")
+	// ErrNoNodesLeft refuses a failover of all nodes that may hold data.
+	ErrNoNodesLeft = errors.New("no node would be left")
 	// ErrStopped is the cause of a rebalance that was stopped on request.
 	ErrStopped = errors.New("stopped on request")
 	// ErrClosed refuses calls on a cluster that has been closed.

@@ -118,7 +118,6 @@ func TestConfigIsChecked(t *testing.T) {
 	_, err := Config{Nodes: []Node{good}}.validate()
 	require.NoError(t, err)
 	for name, c := range map[string]Config{
-		"no nodes":    {},
 		"no name":     {Nodes: []Node{{Addr: good.Addr}}},
 		"no port":     {Nodes: []Node{{Name: "n0", Addr: "127.0.0.1"}}},
 		"twice":       {Nodes: []Node{good, good}},

@@ -2,6 +2,7 @@ package rebalance
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -19,6 +20,9 @@ type janitorProcess struct {
 	queue []queuedClean
 	// from is who waits for the run that is under way.
 	from *actors.From
+	// cancel ends that run; interrupts are those who wait for its end.
+	cancel     context.CancelFunc
+	interrupts []actors.From
 }
 
 // cleanCall asks for a run and is answered with its report when it is over.
@@ -27,6 +31,13 @@ type cleanCall struct {
 	// buckets are those to look at; nil means all.
 	buckets []string
 }
+
+// cleanInterrupt asks the janitor to leave off. It is answered when nothing of it is under way any more; runs that were
+// asked for and have not begun are refused.
+type cleanInterrupt struct{}
+
+// errInterrupted refuses runs of the janitor that stand in the way of something more urgent.
+var errInterrupted = errors.New("the janitor was interrupted")
 
 type queuedClean struct {
 	call cleanCall
@@ -113,13 +124,29 @@ func newJanitorProcess(e *environment) *janitorProcess {
 }
 
 func (j *janitorProcess) HandleCall(c *actors.Context, from actors.From, msg any) error {
-	call, ok := msg.(cleanCall)
-	if !ok {
+	switch m := msg.(type) {
+	case cleanCall:
+		j.queue = append(j.queue, queuedClean{m, from})
+		j.next(c)
+	case cleanInterrupt:
+		j.interrupt(from)
+	default:
 		return j.Base.HandleCall(c, from, msg)
 	}
-	j.queue = append(j.queue, queuedClean{call, from})
-	j.next(c)
 	return nil
+}
+
+func (j *janitorProcess) interrupt(from actors.From) {
+	for _, q := range j.queue {
+		q.from.Fail(errInterrupted)
+	}
+	j.queue = nil
+	if j.from == nil {
+		from.Reply(nil)
+		return
+	}
+	j.interrupts = append(j.interrupts, from)
+	j.cancel()
 }
 
 func (j *janitorProcess) HandleInfo(c *actors.Context, msg any) error {
@@ -133,6 +160,10 @@ func (j *janitorProcess) HandleInfo(c *actors.Context, msg any) error {
 	j.env.events.Publish(JanitorEnded{m.report})
 	j.from.Reply(m.report)
 	j.from = nil
+	for _, from := range j.interrupts {
+		from.Reply(nil)
+	}
+	j.interrupts = nil
 	j.next(c)
 	return nil
 }
@@ -164,7 +195,7 @@ func (j *janitorProcess) next(c *actors.Context) {
 	j.log.Log(c.Ctx(), level, "janitor_started", "reason", q.call.reason)
 	j.env.events.Publish(JanitorStarted{Reason: q.call.reason, At: report.Started})
 	env := j.env
-	c.Go(func(ctx context.Context) any {
+	j.cancel = withContext(c, func(ctx context.Context) any {
 		buckets := q.call.buckets
 		if buckets == nil {
 			all, err := env.chooseBuckets(ctx, nil)

@@ -30,7 +30,9 @@ func TestEveryOptionOfConnectingReachesTheEndpoints(t *testing.T) {
 	config, err := config.validate()
 	require.NoError(t, err)
 	table := newNodeTable(config)
-	require.NoError(t, table.add(Node{Name: "n1", Addr: "127.0.0.1:11210"}))
+	added := Member{Node: Node{Name: "n1", Addr: "127.0.0.1:11210"}, Membership: Active}
+	require.NoError(t, table.check(added.Node))
+	table.follow([]Member{{Node: config.Nodes[0], Membership: Active}, added}, 1)
 	for name, addr := range map[string]string{"n0": "[::1]:11210", "n1": "127.0.0.1:11210"} {
 		ep, ok := table.endpoint(name)
 		require.True(t, ok)
@@ -79,7 +81,7 @@ func TestOptionsOfConnectingAreCheckedAtOnce(t *testing.T) {
 	}
 	table := newNodeTable(good)
 	var wrong *kv.EndpointError
-	require.ErrorAs(t, table.add(Node{Name: "n1", Addr: "127.0.0.1:http"}), &wrong)
+	require.ErrorAs(t, table.check(Node{Name: "n1", Addr: "127.0.0.1:http"}), &wrong)
 	assert.Equal(t, "Addr", wrong.Field)
 	_, ok := table.get("n1")
 	assert.False(t, ok)

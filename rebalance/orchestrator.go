@@ -25,6 +25,9 @@ type orchestrator struct {
 
 	run      *runningRebalance
 	lostLink bool
+
+	// operations are the failovers and changes of members that have not ended, by caller.
+	operations map[int]operationWork
 }
 
 // runningRebalance is the rebalance that has not ended.
@@ -38,7 +41,7 @@ type runningRebalance struct {
 
 // Request says what a rebalance is to do.
 type Request struct {
-	// Keep are the nodes that shall hold data when it is done; empty means all that are known.
+	// Keep are the nodes that shall hold data when it is done; empty means all active members.
 	Keep []string
 	// Buckets are those to rebalance, in that order; empty means all.
 	Buckets []string
@@ -67,7 +70,7 @@ type (
 const linkLostPause = 500 * time.Millisecond
 
 func newOrchestrator(e *environment) *orchestrator {
-	return &orchestrator{env: e, log: e.log("orchestrator"), machine: newOrchestratorMachine(), callers: map[int]actors.From{}}
+	return &orchestrator{env: e, log: e.log("orchestrator"), machine: newOrchestratorMachine(), callers: map[int]actors.From{}, operations: map[int]operationWork{}}
 }
 
 // Init starts the members of the buckets that are in the store, and has the janitor look after them.
@@ -98,6 +101,10 @@ func (o *orchestrator) HandleCall(c *actors.Context, from actors.From, msg any) 
 		o.perform(c, o.machine.stop(o.remember(from), m.run))
 	case janitorCall:
 		o.perform(c, o.machine.clean(o.remember(from), m.reason))
+	case changeCall:
+		id := o.remember(from)
+		o.operations[id] = m.work()
+		o.perform(c, o.machine.change(id))
 	case stateCall:
 		from.Reply(o.machine.state)
 	default:
@@ -138,7 +145,9 @@ func (o *orchestrator) HandleInfo(c *actors.Context, msg any) error {
 	case actors.Exit:
 		o.rebalancerDied(c, m)
 	case actors.Response:
-		o.janitorEnded(c, m)
+		o.answered(c, m)
+	case operationEnded:
+		o.operationEnded(c, m)
 	case stopOverdue:
 		o.perform(c, o.machine.stopOverdue(m.run))
 	case janitorTick:
@@ -179,6 +188,10 @@ func (o *orchestrator) perform(c *actors.Context, effects []orchestratorEffect) 
 			c.Exit(o.run.pid, actors.Killed)
 		case runJanitor:
 			c.Request(c.System().Whereis(janitorName), janitorBackstop, cleanCall{reason: e.Reason}, e)
+		case interruptJanitor:
+			c.Request(c.System().Whereis(janitorName), interruptBackstop, cleanInterrupt{}, e)
+		case startOperation:
+			o.startOperation(c, e.Operation)
 		case answerCaller:
 			o.answer(e)
 		}
@@ -191,6 +204,7 @@ const janitorBackstop = time.Hour
 func (o *orchestrator) answer(e answerCaller) {
 	from := o.callers[e.ID]
 	delete(o.callers, e.ID)
+	delete(o.operations, e.ID)
 	if e.Err != nil {
 		from.Fail(e.Err)
 		return
@@ -248,7 +262,12 @@ func (o *orchestrator) ended(c *actors.Context, report Report) {
 	o.perform(c, o.machine.ended(report.ID, report.Outcome))
 }
 
-func (o *orchestrator) janitorEnded(c *actors.Context, r actors.Response) {
+// answered takes the answers of the janitor.
+func (o *orchestrator) answered(c *actors.Context, r actors.Response) {
+	if _, interrupted := r.Tag.(interruptJanitor); interrupted {
+		o.perform(c, o.machine.janitorInterrupted())
+		return
+	}
 	if report, ok := r.Value.(JanitorReport); ok {
 		o.cleaned = report
 	}

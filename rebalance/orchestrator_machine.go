@@ -11,9 +11,14 @@ const (
 	Rebalancing State = "rebalancing"
 	// Stopping is a rebalance that was asked to stop and has not ended.
 	Stopping State = "stopping"
+	// FailingOver is a failover that has begun. It cannot be stopped.
+	FailingOver State = "failing over"
+	// ChangingMembers is a change of members that must not meet anything else.
+	ChangingMembers State = "changing members"
 )
 
-// orchestratorMachine decides what the orchestrator does next: one rebalance at a time, the janitor only between two.
+// orchestratorMachine decides what the orchestrator does next: one rebalance, failover or change of members at a time, the
+// janitor only between two (rebalance.md §9.1; orchestrator_machine_operations.go has the failovers and changes).
 // It has no goroutine, clock or logger.
 type orchestratorMachine struct {
 	state State
@@ -25,6 +30,11 @@ type orchestratorMachine struct {
 	cleaningFor, nextFor []int
 	// again says that the janitor has to run once more, and why.
 	again string
+
+	// operation is the failover, or the change of members, that is under way, begun as soon as the janitor is out of its way.
+	operation operation
+	// waiting is the failover that begins when what is under way has ended; its ID is 0 if there is none.
+	waiting operation
 }
 
 // orchestratorEffect is something that an [orchestratorMachine] wants done.
@@ -61,6 +71,8 @@ const (
 	reasonLinkLost = "link lost"
 	reasonStart    = "start"
 	reasonCreated  = "bucket created"
+	reasonFailover = "failover"
+	reasonMembers  = "members changed"
 )
 
 func newOrchestratorMachine() *orchestratorMachine { return &orchestratorMachine{state: Idle} }
@@ -69,7 +81,7 @@ func newOrchestratorMachine() *orchestratorMachine { return &orchestratorMachine
 // step waits for the janitor.
 func (m *orchestratorMachine) start(caller int, run string) []orchestratorEffect {
 	if m.state != Idle {
-		return []orchestratorEffect{answerCaller{ID: caller, Err: ErrRebalanceRunning}}
+		return []orchestratorEffect{answerCaller{ID: caller, Err: m.busy()}}
 	}
 	m.state, m.run, m.again = Rebalancing, run, ""
 	effects := []orchestratorEffect{startRebalance{run}, answerCaller{ID: caller}}
@@ -104,6 +116,9 @@ func (m *orchestratorMachine) ended(run string, outcome Outcome) []orchestratorE
 		return nil
 	}
 	m.state, m.run = Idle, ""
+	if m.waiting.ID != 0 {
+		return m.beginWaiting()
+	}
 	switch outcome {
 	case Failed:
 		return m.clean(0, reasonFailed)
@@ -113,6 +128,17 @@ func (m *orchestratorMachine) ended(run string, outcome Outcome) []orchestratorE
 	return m.next()
 }
 
+// busy is why something is refused in a state that is not [Idle].
+func (m *orchestratorMachine) busy() error {
+	switch m.state {
+	case FailingOver:
+		return ErrFailoverRunning
+	case ChangingMembers:
+		return ErrMembersChanging
+	}
+	return ErrRebalanceRunning
+}
+
 // clean takes a reason for the janitor to run; caller is 0 if nobody waits. Reasons that come while it runs make it run
 // once more, however many they are: what they are about may have changed behind its back.
 func (m *orchestratorMachine) clean(caller int, reason string) []orchestratorEffect {
@@ -120,7 +146,7 @@ func (m *orchestratorMachine) clean(caller int, reason string) []orchestratorEff
 		if caller == 0 {
 			return nil
 		}
-		return []orchestratorEffect{answerCaller{ID: caller, Err: ErrRebalanceRunning}}
+		return []orchestratorEffect{answerCaller{ID: caller, Err: m.busy()}}
 	}
 	if caller != 0 {
 		m.nextFor = append(m.nextFor, caller)

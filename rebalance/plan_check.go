@@ -60,10 +60,13 @@ func (e *environment) plannedNodes(plan *Plan) ([]Node, error) {
 	}
 	nodes := make([]Node, len(plan.Nodes))
 	for i, planned := range plan.Nodes {
-		node, known := e.nodes.get(planned.Name)
+		member, known := e.nodes.member(planned.Name)
+		node := member.Node
 		switch {
 		case !known:
 			return nil, &PlanChangedError{What: fmt.Sprintf("node %q is not known", planned.Name)}
+		case member.Membership != Active:
+			return nil, &PlanChangedError{What: fmt.Sprintf("node %q is %s", node.Name, member.Membership)}
 		case node.Group != planned.Group:
 			return nil, &PlanChangedError{What: fmt.Sprintf("node %q is in group %q, was in %q", node.Name, node.Group, planned.Group)}
 		}

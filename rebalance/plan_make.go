@@ -38,7 +38,7 @@ func (e *environment) makePlan(ctx context.Context, request Request) (*Plan, err
 	if err != nil {
 		return nil, err
 	}
-	kept, err := e.kept(request.Keep)
+	kept, err := e.nodes.keepers(request.Keep)
 	if err != nil {
 		return nil, err
 	}
@@ -63,14 +63,6 @@ func (e *environment) makePlan(ctx context.Context, request Request) (*Plan, err
 		plan.Buckets = append(plan.Buckets, bucket)
 	}
 	return plan, nil
-}
-
-// kept are the nodes that shall hold data.
-func (e *environment) kept(keep []string) ([]Node, error) {
-	if len(keep) == 0 {
-		return e.nodes.all(), nil
-	}
-	return e.nodes.named(keep)
 }
 
 // target is the map that a bucket shall have on the nodes.

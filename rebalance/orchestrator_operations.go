@@ -1,0 +1,51 @@
+package rebalance
+
+import (
+	"context"
+	"time"
+
+	"github.com/shearpin/shearpin/actors"
+)
+
+// changeCall asks for a change of members that must not meet anything else.
+type changeCall struct {
+	what   string
+	change func(ctx context.Context) error
+}
+
+func (m changeCall) work() operationWork {
+	return func(ctx context.Context) (any, error) { return nil, m.change(ctx) }
+}
+
+// operationWork is what a failover or a change does, beside the mailbox of the orchestrator, and what it answers.
+type operationWork func(ctx context.Context) (any, error)
+
+type operationEnded struct {
+	operation operation
+	value     any
+	err       error
+}
+
+// interruptBackstop bounds the wait for the janitor to leave off. Each of its waits can be broken off.
+const interruptBackstop = time.Minute
+
+func (o *orchestrator) startOperation(c *actors.Context, op operation) {
+	work := o.operations[op.ID]
+	delete(o.operations, op.ID)
+	c.Go(func(ctx context.Context) any {
+		value, err := work(ctx)
+		return operationEnded{op, value, err}
+	})
+}
+
+func (o *orchestrator) operationEnded(c *actors.Context, m operationEnded) {
+	if from, waits := o.callers[m.operation.ID]; waits {
+		delete(o.callers, m.operation.ID)
+		if m.err != nil {
+			from.Fail(m.err)
+		} else {
+			from.Reply(m.value)
+		}
+	}
+	o.perform(c, o.machine.operationEnded(m.operation.ID))
+}
