@@ -50,9 +50,7 @@ func (m *Memory) CompareAndSet(ctx context.Context, key string, value []byte, ex
 	if err := m.expect(ctx, key, expected); err != nil {
 		return 0, err
 	}
-	m.revision++
-	m.entries[key] = Entry{Key: key, Value: append([]byte{}, value...), Revision: m.revision}
-	m.announce(Change{Key: key, Value: value, Revision: m.revision})
+	m.apply(Change{Key: key, Value: append([]byte{}, value...), Revision: m.revision + 1})
 	return m.revision, nil
 }
 
@@ -66,9 +64,7 @@ func (m *Memory) Delete(ctx context.Context, key string, expected uint64) error 
 	if expected == 0 {
 		return ErrNotFound
 	}
-	m.revision++
-	delete(m.entries, key)
-	m.announce(Change{Key: key, Revision: m.revision})
+	m.apply(Change{Key: key, Revision: m.revision + 1})
 	return nil
 }
 
@@ -142,8 +138,15 @@ func (m *Memory) expect(ctx context.Context, key string, expected uint64) error 
 	return nil
 }
 
-// announce hands a change to every watch that wants it. The caller holds the lock, so that all watches see one order.
-func (m *Memory) announce(change Change) {
+// apply makes a write and hands it to every watch that wants it. The caller holds the lock, so that all watches see one
+// order; the value is ours from now on.
+func (m *Memory) apply(change Change) {
+	m.revision = change.Revision
+	if change.Value == nil {
+		delete(m.entries, change.Key)
+	} else {
+		m.entries[change.Key] = Entry(change)
+	}
 	for w := range m.watches {
 		if strings.HasPrefix(change.Key, w.prefix) {
 			change := change
