@@ -23,6 +23,40 @@ func dial(t testing.TB, n *kvnode.Node) (*client, error) {
 	return &client{t: t, socket: socket}, nil
 }
 
+func loopback(t *testing.T) net.Listener {
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	return l
+}
+
+func TestANodeServesAListenerThatItIsGiven(t *testing.T) {
+	l := loopback(t)
+	n := startNode(t, "n0", func(o *kvnode.Options) { o.Listener = l })
+	require.Equal(t, l.Addr().String(), n.Addr())
+	login(t, n).setVBucket(1, mcbp.VBucketActive)
+	require.NoError(t, n.Stop())
+	require.NoError(t, n.Restart())
+	require.NoError(t, n.CreateBucket(testBucket, 4))
+	login(t, n)
+	require.NoError(t, n.Close())
+	require.ErrorIs(t, l.Close(), net.ErrClosed, "it is the node's to close")
+}
+
+func TestANodeThatCannotStartClosesItsListener(t *testing.T) {
+	for name, opts := range map[string]kvnode.Options{
+		"a listener too":    {Name: "n0", Addr: "127.0.0.1:1"},
+		"is not a timeout":  {Name: "n0", IdleTimeout: -1},
+		"not a directory":   {Name: "n0", Dir: "/dev/null"},
+		"a node needs a na": {},
+	} {
+		l := loopback(t)
+		opts.Listener = l
+		_, err := kvnode.Start(opts)
+		require.ErrorContains(t, err, name)
+		require.ErrorIs(t, l.Close(), net.ErrClosed, name)
+	}
+}
+
 // storm asks a node for anything that has to do with its disk, over connections that break whenever the node goes down.
 func storm(t *testing.T, n *kvnode.Node, number uint64, stop <-chan struct{}) {
 	rng := rand.New(rand.NewPCG(number, 0))

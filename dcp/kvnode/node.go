@@ -49,7 +49,12 @@ type Node struct {
 // Start listens and serves until Close. If the options name a directory, the buckets in it are there again; they may warm
 // up for a while yet, see [Node.Warm]. The error is that of the options, of the listener or of the disk:
 // [ErrDirectoryInUse] for example, or a [CorruptError].
-func Start(opts Options) (*Node, error) {
+func Start(opts Options) (node *Node, err error) {
+	defer func() {
+		if err != nil && opts.Listener != nil {
+			err = errors.Join(err, opts.Listener.Close())
+		}
+	}()
 	if err := opts.validate(); err != nil {
 		return nil, err
 	}
@@ -82,11 +87,16 @@ func (n *Node) start() (err error) {
 			}
 		}()
 	}
-	if n.listener, err = net.Listen("tcp", n.opts.Addr); err != nil {
-		return err
+	if n.listener = n.opts.Listener; n.listener == nil {
+		if n.listener, err = net.Listen("tcp", n.opts.Addr); err != nil {
+			return err
+		}
 	}
 	if err = n.bringUp(); err != nil {
-		return errors.Join(err, n.listener.Close())
+		if n.opts.Listener == nil {
+			err = errors.Join(err, n.listener.Close())
+		}
+		return err
 	}
 	n.accepting.Go(n.accept)
 	return nil

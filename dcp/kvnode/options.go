@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"time"
 )
@@ -16,6 +17,10 @@ type Options struct {
 
 	// Addr is the TCP address to listen on. The default is a free port of the loopback interface.
 	Addr string
+
+	// Listener, if set, is where connections come from, in place of Addr: one in memory, say, for tests in virtual time. It is
+	// the node's to close, also if the start fails.
+	Listener net.Listener
 
 	// User and Password are the one account, for SASL PLAIN and SCRAM. If both are empty, clients need not authenticate.
 	User, Password string
@@ -101,6 +106,9 @@ func (o *Options) validate() error {
 	if o.Name == "" {
 		return errors.New("kvnode: a node needs a name")
 	}
+	if o.Listener != nil && o.Addr != "" {
+		return fmt.Errorf("kvnode: an address, %q, and a listener too", o.Addr)
+	}
 	if o.Version > Version72 {
 		return fmt.Errorf("kvnode: %v is none that a node can play", o.Version)
 	}
@@ -120,7 +128,10 @@ func (o *Options) validate() error {
 	if o.DiskRate < DiskStalled {
 		return fmt.Errorf("kvnode: %d is not a rate", o.DiskRate)
 	}
-	if o.Addr == "" {
+	switch {
+	case o.Listener != nil:
+		o.Addr = o.Listener.Addr().String()
+	case o.Addr == "":
 		o.Addr = "127.0.0.1:0"
 	}
 	if o.Log == nil {
