@@ -194,8 +194,8 @@ func (r *fakeReplications) Takeover(ctx context.Context, epoch uint64, _ string,
 	})
 }
 
-// takeover can be broken off at three places: before anything has happened, with nobody active, and with its success
-// untold.
+// takeover can be broken off at four places: before anything has happened, with both still ready to go on, with nobody
+// active, and with its success untold.
 func (r *fakeReplications) takeover(ctx context.Context, vb uint16, producer string) error {
 	if err := r.world.pass(ctx, r.node, "takeover", vb); err != nil {
 		return err
@@ -204,8 +204,11 @@ func (r *fakeReplications) takeover(ctx context.Context, vb uint16, producer str
 	if err := r.world.copyData(producer, r.node, vb); err != nil {
 		return err
 	}
-	r.world.switchState(producer, vb, mcbp.VBucketDead)
 	r.world.switchState(r.node, vb, mcbp.VBucketPending)
+	if err := r.world.pass(ctx, r.node, "takeover with the consumer pending", vb); err != nil {
+		return err
+	}
+	r.world.switchState(producer, vb, mcbp.VBucketDead)
 	if err := r.world.pass(ctx, r.node, "takeover with nobody active", vb); err != nil {
 		return err
 	}
