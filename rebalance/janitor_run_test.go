@@ -140,8 +140,8 @@ func TestTheJanitorRepairsInTwoPhases(t *testing.T) {
 	})
 }
 
-// Where the first phase fails, the second does not happen; elsewhere it does.
-func TestNoStreamOpensWhereTheFirstPhaseFailed(t *testing.T) {
+// Differs: where the first phase fails, the second does not happen; elsewhere it does.
+func TestOrder_opens_after_first_phase(t *testing.T) {
 	inFakeCluster(t, func(t *testing.T, i *interrupted) {
 		m := i.chains()
 		broken := m[0].Active()
@@ -171,7 +171,7 @@ func TestNoStreamOpensWhereTheFirstPhaseFailed(t *testing.T) {
 }
 
 // A node that does not answer holds up only the vbuckets that depend on it.
-func TestASilentNodeHoldsUpItsOwnVBucketsOnly(t *testing.T) {
+func TestRule_repairs_what_it_can(t *testing.T) {
 	inFakeCluster(t, func(t *testing.T, i *interrupted) {
 		m := i.chains()
 		silent := m[0].Active()
@@ -204,7 +204,12 @@ func TestASilentNodeHoldsUpItsOwnVBucketsOnly(t *testing.T) {
 }
 
 // A takeover that cannot be fenced makes its vbucket unknown: nobody touches it.
-func TestAnUnfencedTakeoverIsLeftAlone(t *testing.T) {
+func TestRule_unfenced_is_unknown(t *testing.T) {
+	holdRows(t, janitorHold{
+		name: "an abandoned takeover may still complete",
+		c:    janitorCase{Chain: vbmap.Chain{"A", "B"}, Unfenced: []string{"C"}, Copies: on("A", dead(100), "B", replica(100), "C", pending(100))},
+		want: "vb 7 is left alone: an abandoned takeover is not fenced on C",
+	})
 	inFakeCluster(t, func(t *testing.T, i *interrupted) {
 		m := i.chains()
 		node := m[0][1]
@@ -226,7 +231,7 @@ func TestAnUnfencedTakeoverIsLeftAlone(t *testing.T) {
 }
 
 // A lost replication is a reason for the janitor; many at once are one.
-func TestALostReplicationCallsTheJanitor(t *testing.T) {
+func TestRule_runs_after_a_lost_link(t *testing.T) {
 	inFakeCluster(t, func(t *testing.T, i *interrupted) {
 		runs := i.cluster.JanitorRuns()
 		for _, consumer := range []string{"n1", "n2"} {
