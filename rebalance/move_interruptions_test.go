@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -76,8 +77,11 @@ func (i interruption) run(t *testing.T) {
 			w.world.setGate(nil)
 			left := w.states()
 			assert.Equal(t, i.left, left)
-			w.world.setGate(func(context.Context, fakeOp) error { return errInjected }) // until the state has been looked at
+			// Until what is left has been looked at, the janitor that runs at the start changes nothing.
+			w.world.setGate(func(context.Context, fakeOp) error { return errInjected })
 			w.open(4)
+			synctest.Wait()
+			require.Equal(t, int64(1), w.cluster.JanitorRuns())
 			w.world.setGate(nil)
 			i.check(w)
 		})
