@@ -81,7 +81,7 @@ func (i interruption) run(t *testing.T) {
 			w.world.setGate(func(context.Context, fakeOp) error { return errInjected })
 			w.open(4)
 			synctest.Wait()
-			require.Equal(t, int64(1), w.cluster.JanitorRuns())
+			require.Equal(t, 1, w.cluster.JanitorRuns())
 			w.world.setGate(nil)
 			i.check(w)
 		})
