@@ -3,6 +3,7 @@ package rebalance
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -330,16 +331,16 @@ func TestOrder_no_deletion_before_the_map(t *testing.T) {
 	t.Run("the map comes first", func(t *testing.T) {
 		inMoveWorld(t, oldChain, func(t *testing.T, w *moveWorld) {
 			lost(t, w)
-			deleted := 0
+			var deleted atomic.Int32
 			w.world.setGate(func(_ context.Context, op fakeOp) error {
 				if op.What == "delete" {
-					deleted++
+					deleted.Add(1)
 					assert.Equal(t, vbmap.Chain{nodeN, ""}, w.chain())
 				}
 				return nil
 			})
 			require.NoError(t, w.janitor().Problem())
-			assert.Equal(t, 2, deleted)
+			assert.Equal(t, int32(2), deleted.Load())
 			w.requireChain(vbmap.Chain{nodeN, ""})
 		})
 	})
@@ -368,7 +369,10 @@ func TestOrder_no_deletion_before_the_map(t *testing.T) {
 			var stale *store.StaleEpochError
 			require.ErrorAs(t, w.janitor().Problem(), &stale)
 			assert.Equal(t, left, w.states())
+			synctest.Wait()
+			w.world.mu.Lock()
 			assert.Empty(t, journalOf(done))
+			w.world.mu.Unlock()
 			w.world.setGate(nil)
 			require.NoError(t, w.janitor().Problem())
 		})
