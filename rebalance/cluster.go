@@ -101,7 +101,9 @@ func (c *Cluster) Close(ctx context.Context) error {
 		err = nil
 	}
 	c.unmeasure()
-	return errors.Join(err, c.env.system.Close(ctx), c.closeStore())
+	err = errors.Join(err, c.env.system.Close(ctx))
+	c.env.recorder.saving.Wait() // bounded by recordLimit
+	return errors.Join(err, c.closeStore())
 }
 
 // orchestrator is the process that answers. It has another pid after a restart.
@@ -145,9 +147,8 @@ func (c *Cluster) Rebalance(ctx context.Context, request Request) (*Run, error) 
 }
 
 func (c *Cluster) run(ctx context.Context, request Request) (*Run, error) {
-	run := &Run{id: newRunID(), orchestrator: c.orchestrator(), board: newBoard()}
-	_, err := run.orchestrator.Call(ctx, startCall{run: run.id, request: request, board: run.board})
-	if err != nil {
+	run := newRun(c.orchestrator())
+	if _, err := run.orchestrator.Call(ctx, startCall{run: run, request: request}); err != nil {
 		return nil, c.closedError(err)
 	}
 	return run, nil

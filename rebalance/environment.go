@@ -37,6 +37,10 @@ type environment struct {
 	// publishing orders the publishers' attempts.
 	publishing laneTurns
 
+	// desk is what anybody may read at any time; recorder writes down what is to outlive the process.
+	desk     *desk
+	recorder recorder
+
 	// janitorRuns counts the runs that have ended.
 	janitorRuns atomic.Int64
 }
@@ -46,7 +50,7 @@ func newEnvironment(config Config, buckets *store.Buckets) *environment {
 	nodes := newNodeTable(config)
 	config.Credentials = kv.Credentials{}
 	e := &environment{
-		config: &config, buckets: buckets, nodes: nodes,
+		config: &config, buckets: buckets, nodes: nodes, desk: newDesk(),
 		system:            actors.NewSystem(actors.Options{Logger: config.Log}),
 		events:            actors.NewBus[Event](),
 		replicationEvents: actors.NewBus[dcp.Event](),

@@ -17,7 +17,7 @@ import (
 // codecs are the kinds of errors that somebody recognises by type or value. Sentinels come first: they are compared by
 // identity.
 func codecs() []codec {
-	return []codec{
+	return append(ownCodecs(), []codec{
 		sentinel("canceled", context.Canceled),
 		sentinel("deadline_exceeded", context.DeadlineExceeded),
 		sentinel("os_deadline_exceeded", os.ErrDeadlineExceeded),
@@ -85,7 +85,7 @@ func codecs() []codec {
 		layer("shutdown_detail", func(*actors.ShutdownReason, *struct{}) {},
 			func(_ struct{}, cause error) error { return &actors.ShutdownReason{Detail: cause} }),
 		applyCodec(),
-	}
+	}...)
 }
 
 type (

@@ -156,6 +156,7 @@ func (j *janitorProcess) HandleInfo(c *actors.Context, msg any) error {
 	}
 	m.report.Ended = c.Clock().Now()
 	j.env.janitorRuns.Add(1)
+	j.env.desk.janitorEnded(m.report)
 	j.tell(c, m.report)
 	j.env.events.Publish(JanitorEnded{m.report})
 	j.from.Reply(m.report)

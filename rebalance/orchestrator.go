@@ -32,11 +32,11 @@ type orchestrator struct {
 
 // runningRebalance is the rebalance that has not ended.
 type runningRebalance struct {
-	id      string
+	*Run
 	request Request
-	board   *board
 	pid     *actors.PID
-	started time.Time
+	// over says that it has told its end, which is being put on record.
+	over bool
 }
 
 // Request says what a rebalance is to do.
@@ -54,9 +54,8 @@ type Request struct {
 // The messages of the orchestrator.
 type (
 	startCall struct {
-		run     string
+		run     *Run
 		request Request
-		board   *board
 	}
 	stopCall    struct{ run string }
 	janitorCall struct{ reason string }
@@ -78,6 +77,9 @@ func (o *orchestrator) Init(c *actors.Context) error {
 	c.TrapExits()
 	docs, err := o.env.buckets.List(c.Ctx())
 	if err != nil {
+		return err
+	}
+	if err := o.residual(c); err != nil {
 		return err
 	}
 	for _, doc := range docs {
@@ -121,9 +123,10 @@ func (o *orchestrator) remember(from actors.From) int {
 
 func (o *orchestrator) start(c *actors.Context, from actors.From, m startCall) {
 	if o.run == nil {
-		o.run = &runningRebalance{id: m.run, request: m.request, board: m.board, started: c.Clock().Now()}
+		m.run.started = c.Clock().Now()
+		o.run = &runningRebalance{Run: m.run, request: m.request}
 	}
-	o.perform(c, o.machine.start(o.remember(from), m.run))
+	o.perform(c, o.machine.start(o.remember(from), m.run.id))
 }
 
 // newRunID names a rebalance.
@@ -142,6 +145,8 @@ func (o *orchestrator) HandleInfo(c *actors.Context, msg any) error {
 	switch m := msg.(type) {
 	case rebalanceEnded:
 		o.ended(c, m.report)
+	case reportSaved:
+		o.tellEnd(c, m.report)
 	case actors.Exit:
 		o.rebalancerDied(c, m)
 	case actors.Response:
@@ -196,6 +201,7 @@ func (o *orchestrator) perform(c *actors.Context, effects []orchestratorEffect) 
 			o.answer(e)
 		}
 	}
+	o.env.desk.show(o.machine.state)
 }
 
 // janitorBackstop bounds a run of the janitor; every step of it has a sharper limit.
@@ -214,6 +220,7 @@ func (o *orchestrator) answer(e answerCaller) {
 
 func (o *orchestrator) startRebalance(c *actors.Context) {
 	run := o.run
+	o.env.desk.began(run.Run)
 	o.log.Info("rebalance_started", "rebalance_id", run.id, "keep", run.request.Keep)
 	o.env.events.Publish(RebalanceStarted{ID: run.id, At: run.started})
 	pid, err := c.StartLink(newRebalancer(o.env, run.id, run.request, c.Self(), run.board), actors.WithKind("rebalancer"))
@@ -226,40 +233,22 @@ func (o *orchestrator) startRebalance(c *actors.Context) {
 
 // brokenReport is for a rebalance that could not tell its end itself.
 func (o *orchestrator) brokenReport(c *actors.Context, reason error) Report {
-	report := Report{ID: o.run.id, Outcome: Failed, Started: o.run.started, Ended: c.Clock().Now(), Err: &RebalanceError{Err: reason}}
+	report := o.run.board.look().account
+	report.ID, report.Started, report.Ended = o.run.id, o.run.started, c.Clock().Now()
+	report.Outcome, report.Err = Failed, &RebalanceError{Err: reason}
 	if o.machine.state == Stopping {
 		report.Outcome, report.Err = Stopped, ErrStopped
 	}
 	progress := o.run.board.look().progress
-	report.MovesPlanned, report.Moves = progress.MovesPlanned, progress.MovesDone
-	report.Cause = Causes(report.Err)
+	report.MovesPlanned, report.Moves, report.Fraction = progress.MovesPlanned, progress.MovesDone, progress.Fraction
+	report.conclude()
 	return report
 }
 
 func (o *orchestrator) rebalancerDied(c *actors.Context, exit actors.Exit) {
-	if o.run != nil && exit.PID == o.run.pid {
+	if o.run != nil && !o.run.over && exit.PID == o.run.pid {
 		o.ended(c, o.brokenReport(c, exit.Reason))
 	}
-}
-
-// ended tells the outcome, everywhere, before anything else is begun.
-func (o *orchestrator) ended(c *actors.Context, report Report) {
-	if o.run == nil || o.run.id != report.ID {
-		return
-	}
-	log := o.log.With("rebalance_id", report.ID, "moves", report.Moves, "moves_planned", report.MovesPlanned)
-	switch report.Outcome {
-	case Complete:
-		log.Info("rebalance_complete")
-	case Stopped:
-		log.Info("rebalance_stopped")
-	case Failed:
-		log.Warn("rebalance_failed", "err", report.Err, "cause", report.Cause)
-	}
-	o.run.board.end(&report)
-	o.run = nil
-	o.env.events.Publish(RebalanceEnded{report})
-	o.perform(c, o.machine.ended(report.ID, report.Outcome))
 }
 
 // answered takes the answers of the janitor.

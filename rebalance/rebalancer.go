@@ -33,8 +33,9 @@ type (
 	rebalanceBegin struct{}
 	rebalanceStop  struct{}
 	bucketsListed  struct {
-		names []string
-		err   error
+		names  []string
+		report Report
+		err    error
 	}
 	bucketPrepared struct {
 		work *bucketWork
@@ -62,18 +63,17 @@ func (r *rebalancer) Init(c *actors.Context) error {
 func (r *rebalancer) HandleInfo(c *actors.Context, msg any) error {
 	switch m := msg.(type) {
 	case rebalanceBegin:
+		report := r.report
 		r.run(c, func(ctx context.Context) any {
-			names, err := r.env.chooseBuckets(ctx, r.request.Buckets)
-			if r.request.Plan != nil {
-				names = r.request.Plan.bucketNames()
-			}
-			return bucketsListed{names, err}
+			names, report, err := r.env.openAccount(ctx, report, r.request)
+			return bucketsListed{names, report, err}
 		})
 	case bucketsListed:
 		if m.err != nil {
 			return r.end(c, m.err)
 		}
-		r.todo, r.total = m.names, len(m.names)
+		r.todo, r.total, r.report = m.names, len(m.names), m.report
+		r.board.open(r.report)
 		return r.next(c)
 	case bucketPrepared:
 		return r.prepared(c, m)
@@ -124,8 +124,14 @@ func (r *rebalancer) next(c *actors.Context) error {
 	r.todo = r.todo[1:]
 	r.at = &bucketWork{env: r.env, name: name, run: r.report.ID, keep: r.request.Keep, planned: r.request.Plan}
 	r.report.Buckets = append(r.report.Buckets, BucketReport{Name: name, Started: c.Clock().Now()})
-	work := r.at
-	r.run(c, func(ctx context.Context) any { return bucketPrepared{work, work.prepare(ctx)} })
+	work, report := r.at, r.report
+	r.run(c, func(ctx context.Context) any {
+		err := work.prepare(ctx)
+		if err == nil {
+			work.account(ctx, report)
+		}
+		return bucketPrepared{work, err}
+	})
 	return nil
 }
 
@@ -190,7 +196,7 @@ func (r *rebalancer) end(c *actors.Context, err error) error {
 		}
 		r.report.Outcome, r.report.Err = Failed, failed
 	}
-	r.report.Cause = Causes(r.report.Err)
+	r.report.conclude()
 	c.Send(r.boss, rebalanceEnded{r.report})
 	return actors.Normal
 }

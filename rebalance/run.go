@@ -6,28 +6,25 @@ import (
 	"iter"
 	"maps"
 	"sync"
+	"time"
 
 	"github.com/shearpin/shearpin/actors"
 )
-
-// Progress is how far a rebalance is.
-type Progress struct {
-	// Fraction is 0 to 1 and never falls.
-	Fraction float64
-	// MovesDone and MovesPlanned count vbuckets. Those of a bucket are planned when its turn comes.
-	MovesDone, MovesPlanned int
-	// Bucket is the one that is being moved, empty before the first.
-	Bucket string
-	// Nodes is the part of each node's moves of that bucket that is done, 0 to 1.
-	Nodes map[string]float64
-}
 
 // Run is a handle on one rebalance. Its methods may be called from any goroutine, also after its end.
 type Run struct {
 	id           string
 	orchestrator *actors.PID
 	board        *board
+	started      time.Time // set before the handle is given away
 }
+
+func newRun(orchestrator *actors.PID) *Run {
+	return &Run{id: newRunID(), orchestrator: orchestrator, board: newBoard()}
+}
+
+// Started is when it was accepted.
+func (r *Run) Started() time.Time { return r.started }
 
 // ID is the rebalance's own name; it is in its report and in every line of its log.
 func (r *Run) ID() string { return r.id }
@@ -100,8 +97,10 @@ type board struct {
 type boardView struct {
 	version  int
 	progress Progress
-	report   *Report
-	changed  chan struct{}
+	// account is the report as far as it is known beforehand, for a rebalance that cannot tell its end itself.
+	account Report
+	report  *Report
+	changed chan struct{}
 }
 
 func newBoard() *board { return &board{boardView: boardView{version: 1, changed: make(chan struct{})}} }
@@ -122,14 +121,21 @@ func (b *board) show(p Progress) {
 	})
 }
 
+// open puts up what the report begins with.
+func (b *board) open(account Report) {
+	b.change(func(v *boardView) { v.account = account })
+}
+
 // end puts up the report, once.
 func (b *board) end(report *Report) {
 	b.change(func(v *boardView) {
 		v.report = report
+		v.progress.State, v.progress.Stage, v.progress.InFlight, v.progress.Stuck = Idle, "", nil, nil
+		v.progress.Remaining, v.progress.RemainingKnown = 0, true
 		if report.Outcome == Complete {
 			v.progress.Fraction = 1
-			v.version++
 		}
+		v.version++
 	})
 }
 
