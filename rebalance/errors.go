@@ -23,6 +23,8 @@ var (
 	ErrNoNodesLeft = errors.New("no node would be left")
 	// ErrStopped is the cause of a rebalance that was stopped on request.
 	ErrStopped = errors.New("stopped on request")
+	// ErrNotRunning refuses to steer a rebalance that has ended or is being stopped.
+	ErrNotRunning = errors.New("the rebalance does not run any more")
 	// ErrClosed refuses calls on a cluster that has been closed.
 	ErrClosed = errors.New("cluster is closed")
 	// ErrUnknownNode says that a node is not one of the cluster's.

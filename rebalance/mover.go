@@ -82,6 +82,17 @@ func (m *mover) HandleInfo(c *actors.Context, msg any) error {
 	}
 }
 
+func (m *mover) HandleCall(c *actors.Context, from actors.From, msg any) error {
+	switch msg := msg.(type) {
+	case pauseMoves:
+		m.log.Info("mover_paused", "paused", msg.paused)
+		from.Reply(nil)
+		return m.perform(c, m.machine.pause(msg.paused))
+	default:
+		return m.Base.HandleCall(c, from, msg)
+	}
+}
+
 // news takes what a replication of this bucket tells.
 func (m *mover) news(event dcp.Event) []moverEffect {
 	switch e := event.(type) {

@@ -19,6 +19,8 @@ type moverMachine struct {
 	// flying are the moves that have started and not ended.
 	flying map[uint16]movePlan
 
+	// paused says that no move may begin.
+	paused   bool
 	stopping bool
 	// vague is a failure that does not say why; it waits a moment for one that does.
 	vague error
@@ -90,10 +92,12 @@ func (m *moverMachine) round(effects []moverEffect) []moverEffect {
 		}
 		return effects
 	}
-	for _, next := range m.schedule.Next() {
-		plan := m.plans[uint16(next.VB)]
-		m.flying[plan.VB] = plan
-		effects = append(effects, startMove{plan})
+	if !m.paused {
+		for _, next := range m.schedule.Next() {
+			plan := m.plans[uint16(next.VB)]
+			m.flying[plan.VB] = plan
+			effects = append(effects, startMove{plan})
+		}
 	}
 	if m.schedule.Done() && len(m.flying) == 0 {
 		return m.finish(effects, nil)
@@ -170,6 +174,12 @@ func (m *moverMachine) stop() []moverEffect {
 	}
 	m.vague = nil
 	return m.round(effects)
+}
+
+// pause keeps moves from beginning, or lets them begin again. Those that fly are let alone.
+func (m *moverMachine) pause(paused bool) []moverEffect {
+	m.paused = paused
+	return m.round(nil)
 }
 
 // failed ends everything with the cause, or waits a moment for a better one.

@@ -101,6 +101,8 @@ func (o *orchestrator) HandleCall(c *actors.Context, from actors.From, msg any) 
 		o.start(c, from, m)
 	case stopCall:
 		o.perform(c, o.machine.stop(o.remember(from), m.run))
+	case steerCall:
+		o.perform(c, o.machine.steer(o.remember(from), m.run, m.order))
 	case janitorCall:
 		o.perform(c, o.machine.clean(o.remember(from), m.reason))
 	case changeCall:
@@ -189,6 +191,9 @@ func (o *orchestrator) perform(c *actors.Context, effects []orchestratorEffect) 
 			o.log.Info("rebalance_stopping", "rebalance_id", e.Run)
 			c.Send(o.run.pid, rebalanceStop{})
 			c.SendAfter(o.env.config.Limits.Stop, stopOverdue{e.Run})
+		case steerRebalance:
+			o.log.Info("rebalance_steered", "rebalance_id", o.run.id, "order", e.Order.String())
+			c.Request(o.run.pid, requestBackstop, e.Order, steered{e.ID})
 		case killRebalance:
 			c.Exit(o.run.pid, actors.Killed)
 		case runJanitor:
@@ -202,6 +207,9 @@ func (o *orchestrator) perform(c *actors.Context, effects []orchestratorEffect) 
 		}
 	}
 	o.env.desk.show(o.machine.state)
+	if o.run != nil {
+		o.run.board.enter(o.machine.state)
+	}
 }
 
 // janitorBackstop bounds a run of the janitor; every step of it has a sharper limit.
@@ -253,6 +261,10 @@ func (o *orchestrator) rebalancerDied(c *actors.Context, exit actors.Exit) {
 
 // answered takes the answers of the janitor.
 func (o *orchestrator) answered(c *actors.Context, r actors.Response) {
+	if tag, ok := r.Tag.(steered); ok {
+		o.perform(c, []orchestratorEffect{answerCaller{ID: tag.id, Err: steeredAnswer(r)}})
+		return
+	}
 	if _, interrupted := r.Tag.(interruptJanitor); interrupted {
 		o.perform(c, o.machine.janitorInterrupted())
 		return

@@ -9,6 +9,8 @@ type State string
 const (
 	Idle        State = "idle"
 	Rebalancing State = "rebalancing"
+	// Paused is a rebalance that begins no moves until it is resumed.
+	Paused State = "paused"
 	// Stopping is a rebalance that was asked to stop and has not ended.
 	Stopping State = "stopping"
 	// FailingOver is a failover that has begun. It cannot be stopped.
@@ -95,7 +97,7 @@ func (m *orchestratorMachine) start(caller int, run string) []orchestratorEffect
 // stop takes the request to stop a rebalance. One that has ended already is stopped.
 func (m *orchestratorMachine) stop(caller int, run string) []orchestratorEffect {
 	effects := []orchestratorEffect{answerCaller{ID: caller}}
-	if m.state == Rebalancing && m.run == run {
+	if m.moving() && m.run == run {
 		m.state = Stopping
 		effects = append(effects, stopRebalance{run})
 	}

@@ -33,7 +33,7 @@ func (m *orchestratorMachine) failover(caller int) []orchestratorEffect {
 		return m.begin(wanted)
 	}
 	m.waiting = wanted
-	if m.state != Rebalancing {
+	if !m.moving() {
 		return nil
 	}
 	m.state = Stopping
@@ -43,7 +43,7 @@ func (m *orchestratorMachine) failover(caller int) []orchestratorEffect {
 // giveUp takes the end of a graceful failover's rebalance: its nodes hold only replicas now, and are failed over. It reports
 // false if the rebalance was asked to stop meanwhile, and has ended for good.
 func (m *orchestratorMachine) giveUp(caller int, run string) ([]orchestratorEffect, bool) {
-	if m.state != Rebalancing || m.run != run {
+	if !m.moving() || m.run != run {
 		return nil, false
 	}
 	return m.begin(operation{ID: caller, State: FailingOver, Run: run}), true

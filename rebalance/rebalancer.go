@@ -26,6 +26,11 @@ type rebalancer struct {
 	// cancel ends the preparation or the finish of a bucket.
 	cancel   context.CancelFunc
 	stopping bool
+	// paused is how the next mover begins; the one that moves has been told.
+	paused bool
+
+	lastID   int
+	steering map[int]underWay
 }
 
 // The messages of a rebalancer.
@@ -49,7 +54,7 @@ type (
 func newRebalancer(e *environment, id string, request Request, boss *actors.PID, b *board) *rebalancer {
 	return &rebalancer{
 		env: e, request: request, boss: boss, board: b, log: e.log("rebalancer", "rebalance_id", id),
-		report: Report{ID: id},
+		report: Report{ID: id}, steering: map[int]underWay{},
 	}
 }
 
@@ -57,6 +62,15 @@ func (r *rebalancer) Init(c *actors.Context) error {
 	c.TrapExits()
 	r.report.Started = c.Clock().Now()
 	c.Continue(rebalanceBegin{})
+	return nil
+}
+
+func (r *rebalancer) HandleCall(c *actors.Context, from actors.From, msg any) error {
+	order, ok := msg.(steering)
+	if !ok {
+		return r.Base.HandleCall(c, from, msg)
+	}
+	r.steer(c, from, order)
 	return nil
 }
 
@@ -89,6 +103,10 @@ func (r *rebalancer) HandleInfo(c *actors.Context, msg any) error {
 		return r.next(c)
 	case rebalanceStop:
 		r.stop(c)
+	case actors.Response:
+		if tag, ok := m.Tag.(steered); ok {
+			r.steered(tag.id, m)
+		}
 	case actors.Exit:
 		if m.PID == r.mover && r.mover != nil && !actors.IsNormal(m.Reason) {
 			return r.end(c, m.Reason)
@@ -147,7 +165,9 @@ func (r *rebalancer) prepared(c *actors.Context, m bucketPrepared) error {
 	b := r.bucketReport()
 	b.Epoch, b.MovesPlanned = m.work.stamp.Epoch, len(m.work.plans)
 	r.report.MovesPlanned += b.MovesPlanned
-	pid, err := c.StartLink(newMover(r.env, m.work.name, m.work.stamp, m.work.plans, c.Self()), actors.WithKind("mover"))
+	mover := newMover(r.env, m.work.name, m.work.stamp, m.work.plans, c.Self())
+	mover.machine.paused = r.paused
+	pid, err := c.StartLink(mover, actors.WithKind("mover"))
 	if err != nil {
 		return r.end(c, err)
 	}

@@ -103,7 +103,11 @@ type boardView struct {
 	changed chan struct{}
 }
 
-func newBoard() *board { return &board{boardView: boardView{version: 1, changed: make(chan struct{})}} }
+func newBoard() *board {
+	return &board{boardView: boardView{
+		version: 1, progress: Progress{State: Rebalancing}, changed: make(chan struct{}),
+	}}
+}
 
 func (b *board) look() boardView {
 	b.mu.Lock()
@@ -115,6 +119,7 @@ func (b *board) look() boardView {
 func (b *board) show(p Progress) {
 	p.Nodes = maps.Clone(p.Nodes)
 	b.change(func(v *boardView) {
+		p.State = v.progress.State
 		p.Fraction = min(max(p.Fraction, v.progress.Fraction), 1)
 		v.progress = p
 		v.version++
@@ -124,6 +129,16 @@ func (b *board) show(p Progress) {
 // open puts up what the report begins with.
 func (b *board) open(account Report) {
 	b.change(func(v *boardView) { v.account = account })
+}
+
+// enter puts up the state.
+func (b *board) enter(state State) {
+	if b.look().progress.State != state {
+		b.change(func(v *boardView) {
+			v.progress.State = state
+			v.version++
+		})
+	}
 }
 
 // end puts up the report, once.

@@ -1,0 +1,85 @@
+package rebalance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/shearpin/shearpin/actors"
+)
+
+// Pause keeps the rebalance from beginning moves, also those of the buckets that are still to come. Moves that are under
+// way come to their end. When it returns no move will begin any more; to pause a rebalance that is paused is no error.
+//
+// A pause lasts until [Run.Resume], or the end of the rebalance: it can be stopped, and a replication that crashes ends it, as
+// ever. The janitor does not run during a pause. It fails with [ErrNotRunning] if the rebalance has ended or is being stopped.
+func (r *Run) Pause(ctx context.Context) error { return r.steer(ctx, pauseMoves{true}) }
+
+// Resume ends a pause; to resume a rebalance that is not paused is no error. It fails as [Run.Pause].
+func (r *Run) Resume(ctx context.Context) error { return r.steer(ctx, pauseMoves{false}) }
+
+func (r *Run) steer(ctx context.Context, order steering) error {
+	if r.board.look().report != nil {
+		return ErrNotRunning
+	}
+	_, err := r.orchestrator.Call(ctx, steerCall{run: r.id, order: order})
+	return err
+}
+
+// steerCall asks the orchestrator to pass an order on.
+type steerCall struct {
+	run   string
+	order steering
+}
+
+// steered is the tag of an order's answer, at the orchestrator and at the rebalancer.
+type steered struct{ id int }
+
+// steeredAnswer is the outcome of an order to a process that may have ended before it.
+func steeredAnswer(r actors.Response) error {
+	if errors.Is(r.Err, actors.NoProcess) || errors.Is(r.Err, actors.Normal) {
+		return fmt.Errorf("%w: %w", ErrNotRunning, r.Err)
+	}
+	return r.Err
+}
+
+// steer takes an order that was passed on by the orchestrator.
+func (r *rebalancer) steer(c *actors.Context, from actors.From, order steering) {
+	switch o := order.(type) {
+	case pauseMoves:
+		r.paused = o.paused
+		if r.mover == nil {
+			from.Reply(nil) // the next mover begins like that
+			return
+		}
+	case abortMove:
+		if r.mover == nil || r.at == nil || r.at.name != o.bucket {
+			from.Fail(&AbortRefused{Bucket: o.bucket, VB: o.vb, Err: ErrNotMoving})
+			return
+		}
+	}
+	r.lastID++
+	r.steering[r.lastID] = underWay{from, order}
+	c.Request(r.mover, requestBackstop, order, steered{r.lastID})
+}
+
+// underWay is an order that was passed on to the mover.
+type underWay struct {
+	from  actors.From
+	order steering
+}
+
+// steered takes the mover's answer. If its bucket was done before it heard of the order, a pause is still one.
+func (r *rebalancer) steered(id int, response actors.Response) {
+	asked := r.steering[id]
+	delete(r.steering, id)
+	err := steeredAnswer(response)
+	if _, ok := asked.order.(pauseMoves); ok && errors.Is(err, ErrNotRunning) {
+		err = nil
+	}
+	if err != nil {
+		asked.from.Fail(err)
+		return
+	}
+	asked.from.Reply(nil)
+}
