@@ -132,6 +132,11 @@ func (e *environment) dropMember(ctx context.Context, bucket, node string) error
 	if _, err := e.ask(ctx, e.config.Limits.Prepare, bucket, node, shutReplications{}); err != nil {
 		e.log("agent", "bucket", bucket, "node", node).Info("agent_shut_failed", "err", err)
 	}
+	return e.endMember(ctx, bucket, node)
+}
+
+// endMember ends a bucket's tree on a node, if it is there. Its connections are closed, and nothing is said to the node.
+func (e *environment) endMember(ctx context.Context, bucket, node string) error {
 	members := e.system.Whereis(membersName)
 	id := memberID(bucket, node)
 	if err := supervisor.TerminateChild(ctx, members, id); err != nil && !errors.Is(err, supervisor.ErrNotFound) {

@@ -2,6 +2,7 @@ package rebalance
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -25,6 +26,10 @@ type fakeWorld struct {
 	lastID uint64
 	// wrong lists what must never happen and did.
 	wrong []string
+	// down are the nodes that answer nothing and stream nothing. What they take themselves for, nobody sees.
+	down map[string]bool
+	// failedOver are nodes that were given up, and may be up again.
+	failedOver map[string]bool
 	// replications are those into each node that were started last.
 	replications map[string]*fakeReplications
 }
@@ -54,7 +59,9 @@ type fakeCopy struct {
 }
 
 func newFakeWorld(nodes int) *fakeWorld {
-	w := &fakeWorld{nodes: map[string]*fakeNode{}, replications: map[string]*fakeReplications{}}
+	w := &fakeWorld{
+		nodes: map[string]*fakeNode{}, replications: map[string]*fakeReplications{}, down: map[string]bool{}, failedOver: map[string]bool{},
+	}
 	for i := range nodes {
 		w.nodes[fmt.Sprintf("n%d", i)] = &fakeNode{copies: map[uint16]*fakeCopy{}}
 	}
@@ -68,10 +75,33 @@ func (w *fakeWorld) pass(ctx context.Context, node, what string, vb uint16) erro
 	w.number++
 	op := fakeOp{w.number, node, what, vb}
 	w.mu.Unlock()
-	if gate == nil {
-		return ctx.Err()
+	err := ctx.Err()
+	if gate != nil {
+		err = gate(ctx, op)
 	}
-	return gate(ctx, op)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err == nil && w.down[node] {
+		return errDown
+	}
+	return err
+}
+
+// errDown is what is said of a node that is down.
+var errDown = errors.New("connection refused")
+
+// setDown takes a node down, or up again. Its copies stay; streams from it and into it are gone.
+func (w *fakeWorld) setDown(node string, down bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.down[node] = down
+}
+
+// giveUp says that a node is down and is being given up: from now on others may become active of what it is the active of.
+func (w *fakeWorld) giveUp(node string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.down[node], w.failedOver[node] = true, true
 }
 
 func (w *fakeWorld) setGate(gate func(ctx context.Context, op fakeOp) error) {
@@ -115,7 +145,7 @@ func (w *fakeWorld) setState(node string, vb uint16, state mcbp.VBucketState, to
 // activated is called before a copy becomes active.
 func (w *fakeWorld) activated(node string, vb uint16) {
 	for other, n := range w.nodes {
-		if c := n.copies[vb]; other != node && c != nil && c.state == mcbp.VBucketActive {
+		if c := n.copies[vb]; other != node && c != nil && c.state == mcbp.VBucketActive && !w.failedOver[other] {
 			w.sayf("vb %d: %s becomes active while %s is", vb, node, other)
 		}
 	}
@@ -146,6 +176,9 @@ func (w *fakeWorld) remove(node string, vb uint16) {
 func (w *fakeWorld) copyData(producer, consumer string, vb uint16) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.down[producer] || w.down[consumer] {
+		return errDown
+	}
 	from, to := w.nodes[producer].copies[vb], w.nodes[consumer].copies[vb]
 	if from == nil || to == nil || from.state == mcbp.VBucketDead || from.state == mcbp.VBucketPending || to.state == mcbp.VBucketActive {
 		return mcbp.StatusNotMyVBucket
@@ -161,9 +194,15 @@ func (w *fakeWorld) copyData(producer, consumer string, vb uint16) error {
 func (w *fakeWorld) write(documents uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, n := range w.nodes {
-		for _, c := range n.copies {
-			if c.state == mcbp.VBucketActive || c.state == mcbp.VBucketReplica {
+	served := map[uint16]bool{}
+	for node, n := range w.nodes {
+		for vb, c := range n.copies {
+			served[vb] = served[vb] || c.state == mcbp.VBucketActive && !w.down[node]
+		}
+	}
+	for node, n := range w.nodes {
+		for vb, c := range n.copies {
+			if served[vb] && !w.down[node] && (c.state == mcbp.VBucketActive || c.state == mcbp.VBucketReplica) {
 				c.high += documents
 			}
 		}
@@ -353,9 +392,9 @@ func (w *fakeWorld) data() map[uint16]uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	data := map[uint16]uint64{}
-	for _, n := range w.nodes {
+	for node, n := range w.nodes {
 		for vb, c := range n.copies {
-			if c.state == mcbp.VBucketActive {
+			if c.state == mcbp.VBucketActive && !w.failedOver[node] {
 				data[vb] = c.high
 			}
 		}

@@ -197,6 +197,12 @@ func (j *janitorProcess) next(c *actors.Context) {
 	j.env.events.Publish(JanitorStarted{Reason: q.call.reason, At: report.Started})
 	env := j.env
 	j.cancel = withContext(c, func(ctx context.Context) any {
+		calmed := make(chan struct{}) // beside the buckets, because nothing in them depends on it
+		go func() {
+			defer close(calmed)
+			env.calmFailedOver(ctx)
+		}()
+		defer func() { <-calmed }()
 		buckets := q.call.buckets
 		if buckets == nil {
 			all, err := env.chooseBuckets(ctx, nil)

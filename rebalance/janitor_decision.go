@@ -42,6 +42,8 @@ type janitorCopy struct {
 	Topology [][]string
 	// HighSeqno is the last seqno of the copy; 0 is an empty one.
 	HighSeqno uint64
+	// HighPrepared is the seqno of the last durable write that the copy knows of; only a failover that may lose data asks.
+	HighPrepared uint64
 	// UUID is the newest branch of the copy's history.
 	UUID uint64
 	// FailoverLog is the whole history, newest branch first. It may stay nil until a decision asks for it with

@@ -169,21 +169,25 @@ func (r *janitorRun) round(ctx context.Context) (again bool) {
 func (r *janitorRun) decide(ctx context.Context, vb uint16) janitorDecision {
 	for {
 		d := decideVBucket(r.caseOf(vb))
-		var need *HistoryNeeded
-		if !errors.As(d.Hold, &need) {
-			return d
-		}
-		unread := false
-		for _, node := range need.Nodes {
-			if _, known := r.logs[copyKey{vb, node}]; !known {
-				unread = true
-				r.logs[copyKey{vb, node}] = r.readHistory(ctx, vb, node)
-			}
-		}
-		if !unread {
+		if !r.readNeeded(ctx, vb, d.Hold) {
 			return d
 		}
 	}
+}
+
+// readNeeded reads the failover logs on which a decision depends. It reports whether there are new ones.
+func (r *janitorRun) readNeeded(ctx context.Context, vb uint16, hold error) (unread bool) {
+	var need *HistoryNeeded
+	if !errors.As(hold, &need) {
+		return false
+	}
+	for _, node := range need.Nodes {
+		if _, known := r.logs[copyKey{vb, node}]; !known {
+			unread = true
+			r.logs[copyKey{vb, node}] = r.readHistory(ctx, vb, node)
+		}
+	}
+	return unread
 }
 
 // readHistory is a copy's failover log, empty if it cannot be read: then nothing is concluded from it.
@@ -206,7 +210,7 @@ func (r *janitorRun) caseOf(vb uint16) janitorCase {
 	for node, answer := range r.answers {
 		info := answer.Copies[vb]
 		c.Copies[node] = janitorCopy{
-			State: info.State, Topology: info.Topology, HighSeqno: info.HighSeqno, UUID: info.UUID,
+			State: info.State, Topology: info.Topology, HighSeqno: info.HighSeqno, HighPrepared: info.HighPrepared, UUID: info.UUID,
 			FailoverLog: r.logs[copyKey{vb, node}],
 		}
 	}

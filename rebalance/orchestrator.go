@@ -87,6 +87,13 @@ func (o *orchestrator) Init(c *actors.Context) error {
 			return err
 		}
 	}
+	cluster, _, err := o.env.readCluster(c.Ctx())
+	if err != nil {
+		return err
+	}
+	if cluster.Failover != nil {
+		o.resumeFailover(c, *cluster.Failover)
+	}
 	o.env.replicationEvents.Forward(c.Self(), func(e dcp.Event) any { return replicationNews{e} })
 	c.SendAfter(o.env.config.JanitorInterval, janitorTick{})
 	if len(docs) > 0 {
@@ -105,6 +112,10 @@ func (o *orchestrator) HandleCall(c *actors.Context, from actors.From, msg any) 
 		o.perform(c, o.machine.steer(o.remember(from), m.run, m.order))
 	case janitorCall:
 		o.perform(c, o.machine.clean(o.remember(from), m.reason))
+	case failoverCall:
+		id := o.remember(from)
+		o.operations[id] = o.env.failoverWork(m.request)
+		o.perform(c, o.machine.failover(id))
 	case changeCall:
 		id := o.remember(from)
 		o.operations[id] = m.work()

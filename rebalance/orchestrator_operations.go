@@ -20,6 +20,13 @@ func (m changeCall) work() operationWork {
 // operationWork is what a failover or a change does, beside the mailbox of the orchestrator, and what it answers.
 type operationWork func(ctx context.Context) (any, error)
 
+// failoverCall asks for a failover and is answered with its *FailoverReport.
+type failoverCall struct{ request FailoverRequest }
+
+func (e *environment) failoverWork(request FailoverRequest) operationWork {
+	return func(ctx context.Context) (any, error) { return e.failOver(ctx, request) }
+}
+
 type operationEnded struct {
 	operation operation
 	value     any
@@ -38,6 +45,14 @@ func (o *orchestrator) startOperation(c *actors.Context, op operation) {
 	})
 }
 
+// resumeFailover goes on with a failover that an earlier orchestrator did not bring to its end.
+func (o *orchestrator) resumeFailover(c *actors.Context, request FailoverRequest) {
+	o.lastID++
+	o.operations[o.lastID] = o.env.failoverWork(request)
+	o.log.Warn("failover_resumed", "nodes", request.Nodes)
+	o.perform(c, o.machine.failover(o.lastID))
+}
+
 func (o *orchestrator) operationEnded(c *actors.Context, m operationEnded) {
 	if from, waits := o.callers[m.operation.ID]; waits {
 		delete(o.callers, m.operation.ID)
@@ -46,6 +61,8 @@ func (o *orchestrator) operationEnded(c *actors.Context, m operationEnded) {
 		} else {
 			from.Reply(m.value)
 		}
+	} else if m.err != nil {
+		o.log.Warn("failover_failed", "err", m.err)
 	}
 	o.perform(c, o.machine.operationEnded(m.operation.ID))
 }
