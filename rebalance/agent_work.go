@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -50,8 +51,11 @@ func ofVBucket(err error, vb uint16) error {
 	return err
 }
 
+// orderLimit bounds an order to the node. A move's own watchdog, which says more, comes first.
+func (a *agent) orderLimit() time.Duration { return a.limits.Move.State + a.limits.Grace }
+
 func (a *agent) setState(ctx context.Context, s vbucketState) error {
-	_, err := within(ctx, a.limits.Move.State, func(ctx context.Context) (struct{}, error) {
+	_, err := within(ctx, a.orderLimit(), func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, a.nodes.main.SetVBucket(ctx, s.VB, s.State, s.Topology)
 	})
 	if err == nil {
@@ -61,7 +65,7 @@ func (a *agent) setState(ctx context.Context, s vbucketState) error {
 }
 
 func (a *agent) deleteCopy(ctx context.Context, vb uint16) error {
-	_, err := within(ctx, a.limits.Move.State, func(ctx context.Context) (struct{}, error) {
+	_, err := within(ctx, a.orderLimit(), func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, a.nodes.main.DeleteVBucket(ctx, vb)
 	})
 	if err == nil {

@@ -32,6 +32,10 @@ func ownCodecs() []codec {
 			func(f linkFields, cause error) error {
 				return &StreamLost{Producer: f.Producer, Consumer: f.Consumer, Err: cause}
 			}),
+		layer("step_unanswered", func(e *StepUnanswered, f *stepFields) { *f = stepFields{e.VB, e.Step, e.WaitedFor} },
+			func(f stepFields, cause error) error {
+				return &StepUnanswered{VB: f.VB, Step: f.Step, WaitedFor: f.WaitedFor, Err: cause}
+			}),
 		nodesCodec(),
 		plain[*StepTimeout]("step_timeout"),
 		plain[*EstimateError]("estimate"),
@@ -46,6 +50,12 @@ type moveFields struct {
 	VB       uint16
 	From, To string
 	Step     Step
+}
+
+type stepFields struct {
+	VB        uint16
+	Step      Step
+	WaitedFor string
 }
 
 // nodesCodec is for an error with one cause per node.

@@ -82,6 +82,21 @@ func (e *StepTimeout) Error() string {
 	return fmt.Sprintf("step %s of vb %d made no progress for %v: waited for %s", e.Step, e.VB, e.Limit, e.WaitedFor)
 }
 
+// StepUnanswered is a step of a move in which a question, or the store, was not answered in time.
+type StepUnanswered struct {
+	VB   uint16
+	Step Step
+	// WaitedFor says of whom what was missing.
+	WaitedFor string
+	Err       error
+}
+
+func (e *StepUnanswered) Error() string {
+	return fmt.Sprintf("step %s of vb %d was not answered: waited for %s: %v", e.Step, e.VB, e.WaitedFor, e.Err)
+}
+
+func (e *StepUnanswered) Unwrap() error { return e.Err }
+
 // NodeError says at which node something failed.
 type NodeError struct {
 	Node string

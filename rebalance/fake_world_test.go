@@ -30,6 +30,9 @@ type fakeWorld struct {
 	down map[string]bool
 	// failedOver are nodes that were given up, and may be up again.
 	failedOver map[string]bool
+	// estimate and seqno, if they are set, say how far a backfill is and what a node's seqnos are.
+	estimate func(vb uint16) kv.Estimate
+	seqno    func(node string, vb uint16, is kv.SeqnoInfo) kv.SeqnoInfo
 	// replications are those into each node that were started last.
 	replications map[string]*fakeReplications
 }
@@ -298,7 +301,11 @@ func (k *fakeKV) VBucketSeqno(ctx context.Context, vb uint16) (kv.SeqnoInfo, err
 		return kv.SeqnoInfo{}, err
 	}
 	c, err := k.copyOf(vb)
-	return kv.SeqnoInfo{High: c.high, Persisted: c.high}, err
+	is := kv.SeqnoInfo{High: c.high, Persisted: c.high}
+	if k.world.seqno != nil && err == nil {
+		is = k.world.seqno(k.node, vb, is)
+	}
+	return is, err
 }
 
 func (k *fakeKV) SeqnoPersistence(ctx context.Context, vb uint16, seqno uint64) error {
@@ -317,6 +324,9 @@ func (k *fakeKV) TakeoverEstimate(ctx context.Context, vb uint16, _ string) (kv.
 		return kv.Estimate{}, err
 	}
 	_, err := k.copyOf(vb)
+	if k.world.estimate != nil && err == nil {
+		return k.world.estimate(vb), nil
+	}
 	return kv.Estimate{Status: "in-memory"}, err
 }
 

@@ -1,6 +1,7 @@
 package rebalance
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -41,6 +42,14 @@ type ask struct {
 	request agentRequest
 }
 
+// String says who is waited for, and for what.
+func (a ask) String() string {
+	if a.request == nil {
+		return "the store: commit of the chain"
+	}
+	return a.node + ": " + a.request.String()
+}
+
 // probePause lies between two looks at the seqnos that show the progress of a long wait.
 const probePause = 5 * time.Second
 
@@ -79,6 +88,7 @@ func (m *moveMachine) advance(effects []moveEffect) []moveEffect {
 			effects = append(effects, moveBackfillDone{})
 		}
 		m.at++
+		clear(m.seqnos)
 		if m.at >= len(m.steps) {
 			m.over = true
 			return append(effects, moveFinished{Leftovers: m.left})
@@ -177,11 +187,14 @@ func (m *moveMachine) answered(id int, value any, err error) []moveEffect {
 		return nil
 	}
 	delete(m.pending, id)
-	if err != nil {
-		if m.step() != StepDelete {
-			return m.fail(atNode(a.node, err))
-		}
-		m.left = append(m.left, &NodeError{Node: a.node, Err: err})
+	switch {
+	case err == nil:
+	case m.step() == StepDelete:
+		m.leave(a, err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return m.fail(&StepUnanswered{VB: m.plan.VB, Step: m.step(), WaitedFor: a.String(), Err: err})
+	default:
+		return m.fail(atNode(a.node, err))
 	}
 	if lost := m.lost[a.node]; lost != nil && m.step() == StepStream {
 		return m.fail(lost)
@@ -260,7 +273,28 @@ func (m *moveMachine) fired(t moveTimer) []moveEffect {
 	case timerProbe:
 		return m.probe()
 	}
-	return m.fail(&StepTimeout{VB: m.plan.VB, Step: m.step(), WaitedFor: m.waitedFor(), Limit: m.limits.of(m.step())})
+	return m.stuck()
+}
+
+// stuck ends a step that makes no progress, and with it the move. A copy that is not deleted is left over and fails
+// nothing (rebalance.md §4.7).
+func (m *moveMachine) stuck() []moveEffect {
+	timeout := &StepTimeout{VB: m.plan.VB, Step: m.step(), WaitedFor: m.waitedFor(), Limit: m.limits.of(m.step())}
+	if m.step() != StepDelete {
+		return m.fail(timeout)
+	}
+	for _, id := range m.pendingIDs() {
+		one := *timeout
+		one.WaitedFor = m.pending[id].String()
+		m.leave(m.pending[id], &one)
+		delete(m.pending, id)
+	}
+	return m.advance(nil)
+}
+
+// leave notes a copy that could not be deleted.
+func (m *moveMachine) leave(a ask, err error) {
+	m.left = append(m.left, &NodeError{Node: a.node, Err: err})
 }
 
 // streamEnded takes the end of a stream of this vbucket that nobody asked for. It is fatal while the copies are built;
@@ -316,16 +350,19 @@ func (m *moveMachine) timer(kind timerKind, node string, after time.Duration) mo
 	return moveSetTimer{Timer: moveTimer{Step: m.step(), Kind: kind, Node: node}, After: after}
 }
 
-// probed says whether the step waits for one long answer whose progress shows in seqnos only.
+// probed says whether the step's progress shows in seqnos: only, or also.
 func (m *moveMachine) probed() bool {
-	return m.step() == StepPersist || m.step() == StepBarrier || m.step() == StepTakeover
+	switch m.step() {
+	case StepBackfill, StepPersist, StepBarrier, StepTakeover:
+		return true
+	}
+	return false
 }
 
 // probe asks every node that is waited for how far it is.
 func (m *moveMachine) probe() []moveEffect {
 	effects := []moveEffect{m.timer(timerProbe, "", probePause)}
-	for _, id := range m.pendingIDs() {
-		node := m.pending[id].node
+	for _, node := range m.waitedNodes() {
 		m.lastID++
 		m.probes[m.lastID] = node
 		effects = append(effects, moveAsk{ID: m.lastID, Node: node, Request: readSeqno{VB: m.plan.VB}})
@@ -333,14 +370,33 @@ func (m *moveMachine) probe() []moveEffect {
 	return effects
 }
 
+// waitedNodes are the nodes that have not done yet what the step is about.
+func (m *moveMachine) waitedNodes() (nodes []string) {
+	if m.step() == StepBackfill {
+		for _, w := range m.watches {
+			if !w.done {
+				nodes = append(nodes, w.consumer)
+			}
+		}
+		return nodes
+	}
+	for _, id := range m.pendingIDs() {
+		nodes = append(nodes, m.pending[id].node)
+	}
+	return nodes
+}
+
 func (m *moveMachine) probeAnswered(node string, value any, err error) []moveEffect {
 	seqnos, ok := value.(seqnoAnswer)
 	if m.over || !m.probed() || err != nil || !ok {
 		return nil
 	}
-	if m.step() != StepTakeover {
+	switch m.step() {
+	case StepPersist, StepBarrier:
 		// A disk that stands still makes no progress, however much is written meanwhile.
 		seqnos.High = 0
+	case StepBackfill:
+		seqnos.Persisted = 0 // it may be far behind what has arrived
 	}
 	before, again := m.seqnos[node]
 	if again && seqnos == before {
@@ -376,11 +432,7 @@ func (m *moveMachine) waitedFor() string {
 	}
 	var waits []string
 	for _, id := range m.pendingIDs() {
-		if a := m.pending[id]; a.request == nil {
-			waits = append(waits, "the store: commit of the chain")
-		} else {
-			waits = append(waits, a.node+": "+a.request.String())
-		}
+		waits = append(waits, m.pending[id].String())
 	}
 	return strings.Join(waits, ", ")
 }

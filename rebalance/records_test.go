@@ -220,6 +220,7 @@ func TestErrorsOfThisPackageTravel(t *testing.T) {
 		&NodesError{Doing: "query", Failed: []*NodeError{node, {Node: "n2", Err: context.DeadlineExceeded}}},
 		&StreamLost{Producer: "n0", Consumer: "n1", Err: dcp.ErrShut},
 		&StepTimeout{VB: 9, Step: StepPersist, WaitedFor: "n1: persistence", Limit: time.Minute},
+		&StepUnanswered{VB: 9, Step: StepPersist, WaitedFor: "n0: its seqno", Err: context.DeadlineExceeded},
 		&EstimateError{Producer: "n0", Consumer: "n1", Status: "odd", Waited: time.Second},
 		&NoActive{VB: 4, Chain: []string{"", "n1"}},
 		&Leftovers{Problems: []string{"a"}},
