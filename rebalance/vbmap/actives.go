@@ -3,8 +3,9 @@ package vbmap
 // What one unit of flow costs when actives are placed. Each is worth more than all cheaper ones together.
 const (
 	// Handing a vbucket over to a node that has a copy, or to one that gets the copy that is missing anyway.
-	activeToMember = 2
-	activeToNew    = 3
+	activeToMember = 4
+	activeToLeft   = 5 // to one that may have a part of it
+	activeToNew    = 6
 	// Building a copy only for that.
 	activeToBuilt = int64(1) << 20
 	// Having one active more than the share, rounded down.
@@ -25,7 +26,7 @@ func (p *plan) placeActives() {
 		f.connect(node, sink, 1, activeTooMany)
 		places[node] = f.connect(anywhere, node, vbuckets, 0)
 	}
-	members := make([][]int, vbuckets) // arcs, by vbucket, in the order of held
+	members := make([][]int, vbuckets) // arcs, by vbucket, in the order of held and then left
 	order := p.shuffled()
 	for _, vb := range order {
 		f.connect(source, nodes+vb, 1, 0)
@@ -36,6 +37,9 @@ func (p *plan) placeActives() {
 				cost = 0
 			}
 			members[vb] = append(members[vb], f.connect(nodes+vb, node, 1, cost))
+		}
+		for _, node := range p.left[vb] {
+			members[vb] = append(members[vb], f.connect(nodes+vb, node, 1, p.costOfLeftActive(vb)))
 		}
 	}
 	f.run(source, sink)
@@ -51,8 +55,12 @@ func (p *plan) placeActives() {
 	for _, vb := range order {
 		p.active[vb] = -1
 		for i, arc := range members[vb] {
-			if f.used(arc) > 0 {
+			switch {
+			case f.used(arc) == 0:
+			case i < len(p.held[vb]):
 				p.active[vb] = p.held[vb][i]
+			default:
+				p.active[vb] = p.left[vb][i-len(p.held[vb])]
 			}
 		}
 		if p.active[vb] < 0 {
@@ -67,4 +75,12 @@ func (p *plan) costOfNewActive(vb int) int64 {
 		return activeToNew
 	}
 	return activeToBuilt
+}
+
+// costOfLeftActive is what it costs to make a node active that may have a part of the copy from before.
+func (p *plan) costOfLeftActive(vb int) int64 {
+	if len(p.held[vb]) <= p.replicas {
+		return activeToLeft
+	}
+	return activeToBuilt / 2
 }

@@ -31,6 +31,11 @@ type Params struct {
 	// Current is the map in force, from which the generated one shall differ as little as possible; nil if there is
 	// none. Its chains may have any length and any members.
 	Current Map
+	// Past is maps that the bucket had before, the newest first. One that is as good as a new one for these parameters, with
+	// other nodes in the place of those that are gone, is taken unless a new one takes fewer copies to get to. A node that
+	// a past map knows and the current one does not is taken to have kept what it had: such copies cost half of those that
+	// are built from nothing. Maps that do not fit are passed over.
+	Past []Past
 	// Seed decides between equally good maps. Equal parameters give equal maps.
 	Seed uint64
 }
@@ -74,6 +79,12 @@ func Generate(p Params) (Map, error) {
 			return candidate.chains(), nil
 		}
 		if best == nil || candidate.betterThan(best) {
+			best = candidate
+		}
+	}
+	for _, past := range p.Past {
+		candidate := newPlan(p, rand.New(rand.NewPCG(p.Seed, 0)))
+		if candidate.reuse(past) && (best == nil || candidate.betterThan(best)) {
 			best = candidate
 		}
 	}

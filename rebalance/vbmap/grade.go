@@ -9,10 +9,14 @@ func (p *plan) perfect() bool {
 }
 
 // betterThan compares finished plans: replicas in the wrong group, then balance, then the cost of getting there. Where
-// groups or limits make perfect balance impossible, a little more of it is no reason to leave the current map.
+// groups or limits make perfect balance impossible, a little more of it is no reason to leave the current map; nor are a
+// few handovers one to leave a past map, which may give the actives that are one too many to other nodes.
 func (p *plan) betterThan(other *plan) bool {
 	a, b := p.grade(), other.grade()
-	if other.kept && a[0] == b[0] && 4*a[1] > 3*b[1] {
+	if (other.kept || other.reused && a[2] >= b[2]) && a[0] == b[0] && 4*a[1] > 3*b[1] {
+		return false
+	}
+	if other.reused && slices.Equal(a[:3], b[:3]) && a[3]+len(p.nodes) >= b[3] {
 		return false
 	}
 	return slices.Compare(a[:], b[:]) < 0
@@ -20,28 +24,42 @@ func (p *plan) betterThan(other *plan) bool {
 
 // grade is what counts about a finished plan, most important first; less is better.
 func (p *plan) grade() [4]int {
-	var sameGroup, uneven, newCopies, activeChanges int
+	var sameGroup, uneven, toBuild, activeChanges int
 	loads := make([]int, len(p.nodes))
 	for vb, active := range p.active {
 		sameGroup += p.sameGroup(vb)
 		if active != p.was[vb] {
 			activeChanges++
 		}
-		if !slices.Contains(p.held[vb], active) {
-			newCopies++
-		}
+		toBuild += p.toBuild(vb, active)
 		for _, node := range p.replica[vb] {
 			loads[node]++
-			if !slices.Contains(p.held[vb], node) {
-				newCopies++
-			}
+			toBuild += p.toBuild(vb, node)
 		}
 	}
 	for node, load := range loads {
 		excess := max(0, load-p.share[node]-1, p.share[node]-load)
 		uneven += excess * excess
 	}
-	return [4]int{sameGroup, uneven, newCopies, activeChanges}
+	return [4]int{sameGroup, uneven, toBuild, activeChanges}
+}
+
+// What it costs to build a copy from nothing, and from what a node that returns has left of it.
+const (
+	wholeCopy = 2
+	leftCopy  = 1
+)
+
+// toBuild is what it costs that a node has a copy of a vbucket.
+func (p *plan) toBuild(vb, node int) int {
+	switch {
+	case slices.Contains(p.held[vb], node):
+		return 0
+	case slices.Contains(p.left[vb], node):
+		return leftCopy
+	default:
+		return wholeCopy
+	}
 }
 
 // sameGroup is how often a vbucket's replicas are in a group that has a copy already, twice for that of the active.

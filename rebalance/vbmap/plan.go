@@ -24,6 +24,8 @@ type plan struct {
 	// current active if it stays, or -1.
 	held [][]int
 	was  []int
+	// left is, by vbucket, the nodes without any copy in the current map that may have one of the vbucket from before.
+	left [][]int
 
 	// The result of the steps: by vbucket the active, by node the slaves, by vbucket the replicas.
 	active  []int
@@ -31,8 +33,8 @@ type plan struct {
 	replica [][]int
 	// share is, by node, how many replicas it should have, rounded down.
 	share []int
-	// kept says that the plan is the current map as it is.
-	kept bool
+	// kept says that the plan is the current map as it is, reused that it is a past one.
+	kept, reused bool
 }
 
 func newPlan(p Params, dice *rand.Rand) *plan {
@@ -53,6 +55,7 @@ func newPlan(p Params, dice *rand.Rand) *plan {
 	plan.groups = len(groups)
 	plan.numbers = numbers
 	plan.read(p.Current)
+	plan.readPast()
 	return plan
 }
 

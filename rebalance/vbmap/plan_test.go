@@ -9,8 +9,7 @@ import (
 )
 
 // planFor is a plan whose nodes are numbered by name, without dice.
-func planFor(t *testing.T, p Params) *plan {
-	t.Helper()
+func planFor(t require.TestingT, p Params) *plan {
 	require.NoError(t, p.check())
 	return newPlan(p, rand.New(rand.NewPCG(p.Seed, 0)))
 }

@@ -7,7 +7,7 @@ const (
 	// Building more copies on a slave than evens out its master's replicas, or giving the replica too many to a node
 	// that has an active too many.
 	replicaUneven = 1
-	// Building a copy.
+	// Building a copy; half of that for one of which the node may have a part.
 	replicaToBuild = int64(1) << 18
 	// Having one replica more than the share, rounded down; twice for the second, and so on.
 	replicaTooMany = int64(1) << 36
@@ -130,7 +130,11 @@ func (n *replicaNet) offer(vb int) {
 	}
 	for i, slave := range n.slaves[master] {
 		if !slices.Contains(n.held[vb], slave) {
-			n.offers[vb] = append(n.offers[vb], offer{n.f.connect(through(slave), n.pair[master][i], 1, replicaToBuild), slave})
+			cost := replicaToBuild
+			if slices.Contains(n.left[vb], slave) {
+				cost /= 2
+			}
+			n.offers[vb] = append(n.offers[vb], offer{n.f.connect(through(slave), n.pair[master][i], 1, cost), slave})
 		}
 	}
 	for _, node := range n.held[vb] {

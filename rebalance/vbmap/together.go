@@ -47,6 +47,8 @@ func (p *plan) placeCopies() [][]int {
 				cost = 0
 			} else if slices.Contains(p.held[vb], node) {
 				cost = copyOfReplica
+			} else if slices.Contains(p.left[vb], node) {
+				cost = copyToBuild / 2
 			}
 			arc := f.connect(nodes+vb, node, 1, cost)
 			if node == 0 {
