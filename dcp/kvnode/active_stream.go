@@ -26,6 +26,9 @@ type activeStream struct {
 	sent     atomic.Uint64
 	takeover takeover
 	backfill backfill
+	// syncWrites says that the consumer is told of durable writes; node is its name in topologies if what it acknowledges counts.
+	syncWrites bool
+	node       string
 
 	// The pump's own. captured is the newest seqno that queue, which is a snapshot in sending, has or had; marked is the end of
 	// that snapshot as the consumer was told.
@@ -33,6 +36,8 @@ type activeStream struct {
 	buffer   []*item
 	captured uint64
 	marked   uint64
+	// from is where the consumer is before the snapshot in sending.
+	from uint64
 	markers  int
 }
 
@@ -44,7 +49,10 @@ const (
 // newActiveStream makes a stream that counts as queued, so that nothing is sent until the caller says so. The caller holds the
 // vbucket.
 func newActiveStream(p *producer, v *vbucket, r mcbp.StreamRequest) *activeStream {
-	s := &activeStream{p: p, vb: v, request: r, opened: time.Now(), captured: r.Start}
+	s := &activeStream{p: p, vb: v, request: r, opened: time.Now(), captured: r.Start, syncWrites: p.settings.syncWrites}
+	if s.syncWrites {
+		s.node = p.settings.consumerName
+	}
 	s.queued.Store(true)
 	s.sent.Store(r.Start)
 	if v.outOfMemory(r.Start) {
@@ -165,13 +173,20 @@ func (s *activeStream) capture() bool {
 	s.queue = v.history.appendSince(s.buffer[:0], s.captured)
 	high := v.high
 	end := max(high, v.snapEnd)
+	visible, completed, held := v.visible(), v.durability.highCompleted, v.durability.highPrepared
+	if visible == high {
+		visible = end
+	}
 	s.takeover.backup(s)
 	v.mu.Unlock()
 
 	for n := len(s.queue); n > 0 && s.queue[n-1].seqno > s.request.End; n-- {
 		s.queue = s.queue[:n-1]
 	}
-	s.captured = high
+	s.from, s.captured = s.captured, high
+	if !s.syncWrites {
+		end = s.hide(end)
+	}
 	if !disk {
 		s.backfill.begin(0)
 	} else {
@@ -183,17 +198,17 @@ func (s *activeStream) capture() bool {
 	s.buffer = s.queue
 	// A replica in the middle of a snapshot passes on its end; what comes later may still lie in it.
 	if newest := s.queue[len(s.queue)-1].seqno; newest > s.marked {
-		s.mark(s.queue[0].seqno, min(end, s.request.End), disk)
+		end = min(end, s.request.End)
+		s.mark(mcbp.SnapshotMarker{
+			Start: s.queue[0].seqno, End: end, MaxVisible: min(visible, end), HighCompleted: completed, HighPrepared: held,
+		}, disk)
 	}
 	return true
 }
 
 // mark sends a snapshot marker. The first one of a stream starts where the consumer stopped.
-func (s *activeStream) mark(start, end uint64, disk bool) {
-	m := mcbp.SnapshotMarker{
-		VBucket: s.vb.id, Opaque: s.request.Opaque, Start: start, End: end, MaxVisible: end, Flags: mcbp.SnapshotMemory,
-		Version: s.p.marker(disk),
-	}
+func (s *activeStream) mark(m mcbp.SnapshotMarker, disk bool) {
+	m.VBucket, m.Opaque, m.Flags, m.Version = s.vb.id, s.request.Opaque, mcbp.SnapshotMemory, s.p.marker(disk)
 	if disk {
 		m.Flags = mcbp.SnapshotDisk | mcbp.SnapshotCheckpoint
 	}
@@ -206,7 +221,7 @@ func (s *activeStream) mark(start, end uint64, disk bool) {
 		s.takeover.unacknowledged.Add(1)
 	}
 	s.markers++
-	s.marked = end
+	s.marked = m.End
 	s.p.put(m.Append(nil))
 }
 
@@ -228,16 +243,19 @@ func (s *activeStream) sendItems() {
 	window, outstanding := s.p.window.Load(), s.p.outstanding.Load()
 	b := s.p.c.out.begin()
 	before := len(b)
-	written := int64(0)
-	for len(s.queue) > 0 && written < turnLimit && (window == 0 || outstanding+written < window) {
+	written, extra := int64(0), int64(0)
+	for len(s.queue) > 0 && written < turnLimit && (window == 0 || outstanding+written+extra < window) {
 		it := s.queue[0]
 		s.queue = s.queue[1:]
 		b = s.encode(b, it)
 		written = int64(len(b) - before)
+		if it.kind == prepared {
+			extra += prepareSurcharge
+		}
 		s.sent.Store(it.seqno)
 		s.backfill.sent()
 	}
-	s.p.outstanding.Add(written)
+	s.p.outstanding.Add(written + extra)
 	s.p.c.out.end(b)
 	if len(s.queue) == 0 {
 		clear(s.buffer)
@@ -247,16 +265,23 @@ func (s *activeStream) sendItems() {
 	}
 }
 
+// prepareSurcharge is what flow control counts for a PREPARE besides its size (dcp-wire §8).
+const prepareSurcharge = 2
+
 // bufferKeep is the longest list of items that a stream keeps for its next snapshot.
 const bufferKeep = 64
 
-// encode appends one item as a MUTATION, DELETION or EXPIRATION.
+// encode appends one item as a MUTATION, DELETION or EXPIRATION, or as what a durable write leaves. A document that a prepare became is
+// a COMMIT for a consumer that has the prepare.
 func (s *activeStream) encode(b []byte, it *item) []byte {
 	key := make([]byte, 0, maxKeyLen+1)
 	if s.p.collections {
 		key = append(key, 0)
 	}
 	key = append(key, it.key...)
+	if it.kind != document || s.syncWrites && it.prior != 0 && it.prior <= s.from {
+		return s.encodeSyncWrite(b, it, key)
+	}
 	if !it.deleted {
 		value, datatype := s.p.shown(it)
 		m := mcbp.Mutation{

@@ -22,6 +22,17 @@ func (c *consumer) apply(s *passiveStream, f mcbp.Frame) error {
 		if m, err := mcbp.ParseSeqnoMessage(f); err == nil {
 			status = s.advanced(m.Seqno)
 		}
+	case mcbp.OpDCPPrepare:
+		if m, err := mcbp.ParsePrepare(f); err == nil {
+			status = c.document(s, m.Key, &item{
+				kind: prepared, level: m.Level, value: append([]byte(nil), m.Value...), datatype: m.Datatype, cas: m.CAS, seqno: m.BySeqno,
+				rev: m.RevSeqno, flags: m.Flags, expiry: m.Expiration, deleted: m.Deleted,
+			})
+		}
+	case mcbp.OpDCPCommit, mcbp.OpDCPAbort:
+		if m, err := mcbp.ParseCompletion(f); err == nil {
+			status = c.completion(s, m)
+		}
 	case mcbp.OpDCPDeletion, mcbp.OpDCPExpiration:
 		if m, err := mcbp.ParseDeletion(f); err == nil {
 			status = c.document(s, m.Key, &item{
@@ -64,15 +75,27 @@ func (s *passiveStream) marker(m mcbp.SnapshotMarker) mcbp.Status {
 	return mcbp.StatusSuccess
 }
 
-// document puts one version in place, exactly as the producer has it.
-func (c *consumer) document(s *passiveStream, key []byte, it *item) mcbp.Status {
+// plainKey is a key without its collection.
+func (c *consumer) plainKey(key []byte) ([]byte, mcbp.Status) {
 	if c.collections {
 		if len(key) == 0 || key[0] != 0 {
-			return mcbp.StatusUnknownCollection
+			return nil, mcbp.StatusUnknownCollection
 		}
 		key = key[1:]
 	}
-	if len(key) == 0 || len(key) > maxKeyLen || len(it.value) > maxValue {
+	if len(key) == 0 || len(key) > maxKeyLen {
+		return nil, mcbp.StatusInvalid
+	}
+	return key, mcbp.StatusSuccess
+}
+
+// document puts one version in place, exactly as the producer has it.
+func (c *consumer) document(s *passiveStream, key []byte, it *item) mcbp.Status {
+	key, status := c.plainKey(key)
+	if status != mcbp.StatusSuccess {
+		return status
+	}
+	if len(it.value) > maxValue {
 		return mcbp.StatusInvalid
 	}
 	if c.b.overrun() {
@@ -85,7 +108,12 @@ func (c *consumer) document(s *passiveStream, key []byte, it *item) mcbp.Status 
 	if status := s.admits(it.seqno); status != mcbp.StatusSuccess {
 		return status
 	}
-	v.put(it)
+	if it.kind == document {
+		v.put(it)
+	} else {
+		v.hold(it)
+	}
+	v.progress()
 	return mcbp.StatusSuccess
 }
 
@@ -98,6 +126,7 @@ func (s *passiveStream) advanced(seqno uint64) mcbp.Status {
 		return status
 	}
 	v.advance(seqno)
+	v.progress()
 	return mcbp.StatusSuccess
 }
 

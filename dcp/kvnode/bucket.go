@@ -27,6 +27,8 @@ type bucket struct {
 	quota int64
 	// memory is what the items take, in bytes, by their own account.
 	memory atomic.Int64
+	// undecided counts the durable writes that somebody waits for.
+	undecided atomic.Int64
 	// traffic says whether clients may read and write documents yet.
 	traffic atomic.Bool
 	config  atomic.Pointer[clusterConfig]
@@ -72,6 +74,14 @@ func (b *bucket) vb(id uint16) *vbucket {
 	return b.vbs[id].Load()
 }
 
+// member is the name of the bucket's copies in topologies.
+func (b *bucket) member() string {
+	if b.node == nil {
+		return ""
+	}
+	return b.node.opts.Name
+}
+
 // setVBucket creates a copy or changes its state.
 func (b *bucket) setVBucket(id uint16, state mcbp.VBucketState, topology []byte) mcbp.Status {
 	if int(id) >= len(b.vbs) {
@@ -87,6 +97,7 @@ func (b *bucket) setVBucket(id uint16, state mcbp.VBucketState, topology []byte)
 		b.vbs[id].Store(v)
 		v.mu.Lock()
 		v.changed()
+		v.roleChanged()
 		v.mu.Unlock()
 	} else {
 		v.mu.Lock()

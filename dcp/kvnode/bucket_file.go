@@ -21,6 +21,7 @@ var (
 	rootName     = []byte("bucket")
 	vbucketsName = []byte("vbuckets")
 	docsName     = []byte("documents")
+	preparesName = []byte("prepares")
 )
 
 const (
@@ -166,16 +167,61 @@ func writeBatch(vbs *bbolt.Bucket, b *batch) error {
 			return err
 		}
 	}
-	for _, it := range b.write {
-		if err := docs.Put([]byte(it.key), encodeItem(it)); err != nil {
-			return err
-		}
+	if err := writeItems(vb, docs, b); err != nil {
+		return err
 	}
 	record, err := encodeJSON(headerKey, b.header)
 	if err != nil {
 		return err
 	}
 	return vb.Put([]byte(headerKey), record)
+}
+
+// writeItems puts documents and prepares, each where they belong. Most vbuckets have no place for prepares, because they never had one.
+func writeItems(vb, docs *bbolt.Bucket, b *batch) (err error) {
+	prepares := vb.Bucket(preparesName)
+	for _, key := range b.settle {
+		if prepares == nil {
+			break
+		}
+		if err := prepares.Delete([]byte(key)); err != nil {
+			return err
+		}
+	}
+	for _, it := range b.write {
+		to := docs
+		switch {
+		case it.kind != document:
+			if prepares, err = vb.CreateBucketIfNotExists(preparesName); err != nil {
+				return err
+			}
+			to = prepares
+		case prepares != nil:
+			if err := settle(prepares, it); err != nil {
+				return err
+			}
+		}
+		if err := to.Put([]byte(it.key), encodeItem(it)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settle removes the prepare that a document ended, which need not be the one that it became: what came between may not be on disk.
+func settle(prepares *bbolt.Bucket, it *item) error {
+	record := prepares.Get([]byte(it.key))
+	if record == nil {
+		return nil
+	}
+	p, err := decodeItem(it.key, record)
+	if err != nil {
+		return err
+	}
+	if p.kind != prepared || p.seqno > it.seqno {
+		return nil
+	}
+	return prepares.Delete([]byte(it.key))
 }
 
 // vbuckets lists those that are there, in ascending order.
@@ -203,7 +249,7 @@ func (f *bucketFile) read(id uint16) (h header, items []*item, err error) {
 		if !h.valid() || docs == nil {
 			return f.corrupt(id, "header", errRecordContent)
 		}
-		return docs.ForEach(func(key, record []byte) error {
+		load := func(key, record []byte) error {
 			it, err := decodeItem(string(key), record)
 			if err == nil && it.seqno > h.High {
 				err = errRecordContent
@@ -213,7 +259,13 @@ func (f *bucketFile) read(id uint16) (h header, items []*item, err error) {
 			}
 			items = append(items, it)
 			return nil
-		})
+		}
+		if prepares := vb.Bucket(preparesName); prepares != nil {
+			if err := prepares.ForEach(load); err != nil {
+				return err
+			}
+		}
+		return docs.ForEach(load)
 	})
 	if err != nil {
 		return header{}, nil, err

@@ -26,7 +26,7 @@ func digest(items []*item) string {
 	h := sha256.New()
 	var sum [sha256.Size]byte
 	for _, it := range items {
-		if it.deleted {
+		if !it.live() {
 			continue
 		}
 		h.Reset()

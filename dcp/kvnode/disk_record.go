@@ -20,6 +20,12 @@ const (
 	itemFixed   = 1 + 1 + 8 + 8 + 8 + 4 + 4 + 4
 	itemDeleted = 1
 	itemExpired = 2
+	// A version that is no document says of which kind it is. One that a durable write has to do with has a level and a prior seqno
+	// before its value.
+	itemPrepared = 4
+	itemAborted  = 8
+	itemDurable  = 16
+	durableFixed = 1 + 8
 )
 
 var (
@@ -65,6 +71,16 @@ func encodeItem(it *item) []byte {
 	if it.expired {
 		flags |= itemExpired
 	}
+	switch it.kind {
+	case prepared:
+		flags |= itemPrepared
+	case aborted:
+		flags |= itemAborted
+	}
+	durable := it.kind != document || it.prior != 0
+	if durable {
+		flags |= itemDurable
+	}
 	b = append(b, flags, byte(it.datatype))
 	b = binary.BigEndian.AppendUint64(b, it.cas)
 	b = binary.BigEndian.AppendUint64(b, it.seqno)
@@ -72,6 +88,9 @@ func encodeItem(it *item) []byte {
 	b = binary.BigEndian.AppendUint32(b, it.flags)
 	b = binary.BigEndian.AppendUint32(b, it.expiry)
 	b = binary.BigEndian.AppendUint32(b, it.deleteTime)
+	if durable {
+		b = binary.BigEndian.AppendUint64(append(b, byte(it.level)), it.prior)
+	}
 	return seal(it.key, append(b, it.value...))
 }
 
@@ -89,7 +108,22 @@ func decodeItem(key string, record []byte) (*item, error) {
 		cas: binary.BigEndian.Uint64(b[2:]), seqno: binary.BigEndian.Uint64(b[10:]), rev: binary.BigEndian.Uint64(b[18:]),
 		flags: binary.BigEndian.Uint32(b[26:]), expiry: binary.BigEndian.Uint32(b[30:]), deleteTime: binary.BigEndian.Uint32(b[34:]),
 	}
-	if b = b[itemFixed:]; len(b) > 0 || !it.deleted {
+	flags := b[0]
+	b = b[itemFixed:]
+	switch {
+	case flags&itemPrepared != 0:
+		it.kind = prepared
+	case flags&itemAborted != 0:
+		it.kind = aborted
+	}
+	if flags&itemDurable != 0 {
+		if len(b) < durableFixed {
+			return nil, errRecordShort
+		}
+		it.level, it.prior = mcbp.DurabilityLevel(b[0]), binary.BigEndian.Uint64(b[1:])
+		b = b[durableFixed:]
+	}
+	if len(b) > 0 || !it.deleted {
 		it.value = append([]byte{}, b...)
 	}
 	if key == "" || len(key) > maxKeyLen || it.seqno == 0 || len(it.value) > maxValue {

@@ -115,6 +115,9 @@ func (v *vbucket) read(key string, now time.Time) (*item, mcbp.Status) {
 	if status := v.admits(); status != mcbp.StatusSuccess {
 		return nil, status
 	}
+	if v.recommits(key) {
+		return nil, mcbp.StatusSyncWriteRecommitInProgress
+	}
 	it := v.live(key, now)
 	if it == nil {
 		return nil, mcbp.StatusKeyNotFound
@@ -139,8 +142,9 @@ func (c *conn) store(b *bucket, f mcbp.Frame) {
 		c.answer(f, mcbp.StatusTooBig)
 		return
 	}
-	if wantsDurability(f.FramingExtras()) {
-		c.answer(f, mcbp.StatusNotSupported)
+	durability, durable, err := durabilityOf(f.FramingExtras())
+	if err != nil {
+		c.answer(f, mcbp.StatusInvalid)
 		return
 	}
 	v, key, status := c.access(b, f)
@@ -155,6 +159,10 @@ func (c *conn) store(b *bucket, f mcbp.Frame) {
 		it.value = append([]byte(nil), f.Value()...)
 		it.flags = binary.BigEndian.Uint32(f.Extras())
 		it.expiry = expiryAt(binary.BigEndian.Uint32(f.Extras()[4:]), now)
+	}
+	if durable {
+		c.storeDurably(b, v, f, it, durability, now)
+		return
 	}
 	uuid, status := v.write(op, it, f.CAS(), now)
 	if status != mcbp.StatusSuccess {
@@ -192,32 +200,44 @@ func (v *vbucket) write(op mcbp.Opcode, it *item, cas uint64, now time.Time) (uu
 	if status = v.admits(); status != mcbp.StatusSuccess {
 		return 0, status
 	}
+	if status = v.accepts(op, it, cas, now); status != mcbp.StatusSuccess {
+		return 0, status
+	}
+	it.cas, it.seqno = v.nextCAS(), v.high+1
+	v.put(it)
+	return v.log.uuid(), mcbp.StatusSuccess
+}
+
+// accepts says whether an active copy takes a client's new version, and gives the version its revision if it does. The caller holds
+// mu.
+func (v *vbucket) accepts(op mcbp.Opcode, it *item, cas uint64, now time.Time) mcbp.Status {
 	if v.backup {
-		return 0, mcbp.StatusTemporaryFailure
+		return mcbp.StatusTemporaryFailure
+	}
+	if v.pending(it.key) != nil {
+		return mcbp.StatusSyncWriteInProgress
 	}
 	old := v.items[it.key]
 	exists := old != nil && !old.deleted && !old.expiredAt(now)
 	switch {
 	case op == mcbp.OpAdd && (exists || cas != 0):
-		return 0, mcbp.StatusKeyExists
+		return mcbp.StatusKeyExists
 	case !exists && (op == mcbp.OpReplace || op == mcbp.OpDelete || cas != 0):
 		v.live(it.key, now) // an expired one becomes a deletion
-		return 0, mcbp.StatusKeyNotFound
+		return mcbp.StatusKeyNotFound
 	case cas != 0 && cas != old.cas:
-		return 0, mcbp.StatusKeyExists
+		return mcbp.StatusKeyExists
 	}
 	if !it.deleted {
-		if status = v.bucket.room(it.size()); status != mcbp.StatusSuccess {
-			return 0, status
+		if status := v.bucket.room(it.size()); status != mcbp.StatusSuccess {
+			return status
 		}
 	}
 	it.rev = 1
 	if old != nil {
 		it.rev = old.rev + 1
 	}
-	it.cas, it.seqno = v.nextCAS(), v.high+1
-	v.put(it)
-	return v.log.uuid(), mcbp.StatusSuccess
+	return mcbp.StatusSuccess
 }
 
 // refuse answers a document command that failed. NOT_MY_VBUCKET carries the bucket's cluster configuration, so that the

@@ -33,7 +33,7 @@ func (v *vbucket) live(key string, now time.Time) *item {
 		return nil
 	}
 	if it.expiredAt(now) {
-		if !v.backup {
+		if !v.backup && v.pending(key) == nil {
 			v.expire(it, now)
 		}
 		return nil
@@ -65,9 +65,11 @@ func (v *vbucket) page(now time.Time) {
 	var due []*item
 	v.nextExpiry = 0
 	for it := v.history.oldest; it != nil; it = it.newer {
-		if it.expiredAt(now) {
+		switch {
+		case it.kind != document:
+		case it.expiredAt(now) && v.pending(it.key) == nil:
 			due = append(due, it)
-		} else {
+		default:
 			v.noteExpiry(it)
 		}
 	}

@@ -27,6 +27,7 @@ var offered = func() (s featureSet) {
 		mcbp.FeatureJSON,
 		mcbp.FeatureDuplex,
 		mcbp.FeatureAltRequest,
+		mcbp.FeatureSyncReplication,
 		mcbp.FeatureCollections,
 		mcbp.FeatureClusterMapKnown,
 		mcbp.FeatureDedupeNotMyVBucket,
@@ -38,7 +39,8 @@ var offered = func() (s featureSet) {
 }()
 
 // hello answers HELLO: the features of the list that the node has, in ascending order. They replace those of an earlier
-// HELLO. To be told of new configurations a client must be willing to be asked at all.
+// HELLO. To be told of new configurations a client must be willing to be asked at all; to say how durable a write is to be it must
+// know requests that have a place for it.
 func (c *conn) hello(f mcbp.Frame) {
 	list := f.Value()
 	if f.ExtrasLen() != 0 || len(list)%2 != 0 || f.KeyLen() > mcbp.MaxAgentNameLen {
@@ -53,6 +55,9 @@ func (c *conn) hello(f mcbp.Frame) {
 	}
 	if !wanted.has(mcbp.FeatureDuplex) {
 		wanted.remove(mcbp.FeatureClusterMapPushBrief)
+	}
+	if !wanted.has(mcbp.FeatureAltRequest) {
+		wanted.remove(mcbp.FeatureSyncReplication)
 	}
 	c.features = wanted
 	p := mcbp.Response(f, mcbp.StatusSuccess)

@@ -20,9 +20,30 @@ type item struct {
 	expired bool
 	// deleteTime is in Unix seconds.
 	deleteTime uint32
+	// kind says what the version is if it is not a document; level goes with a prepare.
+	kind  itemKind
+	level mcbp.DurabilityLevel
+	// prior is the seqno of the prepare that this version ended, or of what a prepare replaced; 0 if there was nothing.
+	prior uint64
 
 	older, newer *item
 }
+
+// itemKind tells documents, which readers see, from what durable writes leave beside them.
+type itemKind uint8
+
+const (
+	document itemKind = iota
+	// prepared is a durable write without an end.
+	prepared
+	// aborted is the mark of one that came to nothing.
+	aborted
+	// gap is nothing but a seqno. Streams send it; no vbucket has it.
+	gap
+)
+
+// live reports whether the version is a document that is there.
+func (it *item) live() bool { return it.kind == document && !it.deleted }
 
 // itemOverhead stands for what an item costs beyond its key and value.
 const itemOverhead = 192

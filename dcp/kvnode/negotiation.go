@@ -19,6 +19,8 @@ type negotiation struct {
 
 	// Results. buffer is the size in bytes last accepted by the producer, 0 without flow control.
 	v7Status bool
+	// syncWrites says that the producer tells of durable writes, and listens to what is acknowledged.
+	syncWrites bool
 	noop     bool
 	buffer   uint32
 }
@@ -32,6 +34,7 @@ const (
 	settingNoop         = "enable_noop"
 	settingNoopInterval = "set_noop_interval"
 	settingV7Status     = "v7_dcp_status_codes"
+	settingSyncWrites   = "enable_sync_writes"
 	settingBuffer       = "connection_buffer_size"
 )
 
@@ -53,7 +56,7 @@ func (n *negotiation) start(version Version, consumerName string, buffer uint32)
 	}
 	second := []setting{{"include_deleted_user_xattrs", "true"}}
 	if consumerName != "" {
-		first = append(first, setting{"enable_sync_writes", "true"})
+		first = append(first, setting{settingSyncWrites, "true"})
 		second = []setting{{"consumer_name", consumerName}, second[0]}
 	}
 	third := []setting{{settingV7Status, "true"}, {"flatbuffers_system_events", "true"}, {"change_streams", "true"}}
@@ -123,6 +126,8 @@ func (n *negotiation) answered(opaque mcbp.Opaque, status mcbp.Status) bool {
 		if !accepted && asked.value != "1" { // older producers want whole seconds
 			n.rest = append([][]setting{{{settingNoopInterval, "1"}}}, n.rest...)
 		}
+	case settingSyncWrites:
+		n.syncWrites = accepted
 	case settingV7Status:
 		n.v7Status = accepted
 	case settingBuffer:

@@ -309,6 +309,7 @@ func (n *Node) housekeep(done <-chan struct{}, paged time.Time) {
 			for _, c := range n.dcpConns() {
 				c.end().tick(now)
 			}
+			n.expireSyncWrites()
 			if now := n.opts.Now(); now.Sub(paged) >= n.opts.ExpiryInterval {
 				paged = now
 				n.page(now)

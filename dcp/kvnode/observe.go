@@ -58,6 +58,9 @@ func (v *vbucket) newest(key string, _ time.Time) (*item, mcbp.Status) {
 	if status := v.admits(); status != mcbp.StatusSuccess {
 		return nil, status
 	}
+	if v.recommits(key) {
+		return nil, mcbp.StatusSyncWriteRecommitInProgress
+	}
 	it := v.items[key]
 	if it == nil {
 		return nil, mcbp.StatusKeyNotFound

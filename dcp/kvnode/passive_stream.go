@@ -24,6 +24,11 @@ type passiveStream struct {
 	last    uint64
 	ackAt   uint64
 	confirm bool
+	// consumer is told what the vbucket acknowledges, if the producer has accepted the stream and wants to know; acknowledged is the
+	// last of it. They are guarded by the vbucket.
+	consumer     *consumer
+	acknowledges bool
+	acknowledged uint64
 	// cut is set when the vbucket became active or was deleted under the stream.
 	cut atomic.Bool
 }
@@ -72,7 +77,7 @@ func (c *consumer) addStream(f mcbp.Frame) error {
 		c.respond(vb, f, mcbp.StatusNotMyVBucket)
 		return nil
 	}
-	s := &passiveStream{vb: v, add: m.Opaque, flags: m.Flags}
+	s := &passiveStream{vb: v, consumer: c, add: m.Opaque, flags: m.Flags}
 	if status := s.claim(); status != mcbp.StatusSuccess {
 		c.respond(vb, f, status)
 		return nil
@@ -163,6 +168,8 @@ func (c *consumer) accepted(s *passiveStream, answer mcbp.StreamRequestAnswer) m
 			v.log = slices.Clone(answer.Log[:min(len(answer.Log), maxFailoverEntries)])
 			v.changed()
 		}
+		s.acknowledges = c.negotiation.syncWrites
+		v.acknowledge()
 	case mcbp.StatusRollback:
 		if answer.Rollback >= s.start && answer.Rollback > 0 || s.start == 0 {
 			return mcbp.StatusRange

@@ -23,13 +23,16 @@ type header struct {
 	SnapStart uint64 `json:"snap_start"`
 	SnapEnd   uint64 `json:"snap_end"`
 	LastCAS   uint64 `json:"last_cas"`
+	// HighPrepared and HighCompleted are how far durable writes are.
+	HighPrepared  uint64 `json:"high_prepared,omitempty"`
+	HighCompleted uint64 `json:"high_completed,omitempty"`
 }
 
 // valid checks what a header promises about itself. The entries of a replica's failover log are its active's, and may
 // begin after what the replica has.
 func (h header) valid() bool {
 	return h.State >= mcbp.VBucketActive && h.State <= mcbp.VBucketDead && len(h.Log) > 0 && len(h.Log) <= maxFailoverEntries &&
-		h.SnapStart <= h.High && h.High <= h.SnapEnd
+		h.SnapStart <= h.High && h.High <= h.SnapEnd && h.HighPrepared <= h.High && h.HighCompleted <= h.High
 }
 
 // revived is what a restart makes of a header. After a clean stop nothing has changed. After anything else an active copy
@@ -57,6 +60,9 @@ type batch struct {
 	// fresh removes what is there of the vbucket, an older copy or one that was rolled back to nothing.
 	fresh  bool
 	remove []string
+	// settle are keys that have no prepare any more, nor the mark of an abort. A document that is written settles its key as well, if
+	// there is a prepare.
+	settle []string
 	write  []*item
 	header header
 	// rollbacks is how often the copy had been rolled back when the batch was made.
@@ -72,8 +78,10 @@ func (b *batch) size() int64 {
 	for _, it := range b.write {
 		n += it.size()
 	}
-	for _, key := range b.remove {
-		n += int64(len(key))
+	for _, keys := range [][]string{b.remove, b.settle} {
+		for _, key := range keys {
+			n += int64(len(key))
+		}
 	}
 	return n
 }
@@ -85,8 +93,9 @@ type persistence struct {
 	persisted, captured uint64
 	// fresh says that the next batch is the first of this copy, or the first since it was rolled back to nothing.
 	fresh bool
-	// gone are keys that a rollback took away and that a batch brought to the disk.
+	// gone are keys that a rollback took away and that a batch brought to the disk; settled those of prepares that may have been.
 	gone      []string
+	settled   []string
 	rollbacks int
 }
 
@@ -99,8 +108,8 @@ func foundOnDisk(h header) persistence { return persistence{persisted: h.High, c
 // capture makes a batch of what has changed since the last one: the items after p.captured, oldest first, and the header
 // that the copy has with them.
 func (p *persistence) capture(vb uint16, h header, changes []*item) batch {
-	b := batch{vb: vb, fresh: p.fresh, remove: p.gone, write: changes, header: h, rollbacks: p.rollbacks}
-	p.captured, p.fresh, p.gone = h.High, false, nil
+	b := batch{vb: vb, fresh: p.fresh, remove: p.gone, settle: p.settled, write: changes, header: h, rollbacks: p.rollbacks}
+	p.captured, p.fresh, p.gone, p.settled = h.High, false, nil, nil
 	return b
 }
 
@@ -109,11 +118,14 @@ func (p *persistence) capture(vb uint16, h header, changes []*item) batch {
 func (p *persistence) rolledBack(to uint64, lost []*item) {
 	p.rollbacks++
 	if to == 0 {
-		p.fresh, p.gone = true, nil
+		p.fresh, p.gone, p.settled = true, nil, nil
 	} else {
 		for _, it := range lost {
-			if it.seqno <= p.captured {
+			if it.kind == document && it.seqno <= p.captured {
 				p.gone = append(p.gone, it.key)
+			}
+			if it.kind != document || it.prior != 0 {
+				p.settled = append(p.settled, it.key)
 			}
 		}
 	}

@@ -38,8 +38,10 @@ type producerSettings struct {
 	noopInterval time.Duration
 	// endOnClose sends a STREAM_END after the answer to a CLOSE_STREAM.
 	endOnClose bool
-	// syncWrites makes snapshot markers the second layout.
-	syncWrites bool
+	// syncWrites makes snapshot markers the second layout, and streams tell of durable writes; consumerName is the consumer's in
+	// topologies.
+	syncWrites   bool
+	consumerName string
 	// marker22 lets the markers of disk snapshots be of the newest layout.
 	marker22 bool
 }
@@ -82,7 +84,7 @@ func (p *producer) handle(f mcbp.Frame) error {
 	case mcbp.OpDCPNoop:
 		p.respond(0, f, mcbp.StatusSuccess)
 	case mcbp.OpDCPSeqnoAcknowledged:
-		// Only durable writes wait for it.
+		p.acknowledged(f)
 	default:
 		p.respond(f.VBucket(), f, mcbp.StatusNotSupported)
 	}
@@ -274,8 +276,10 @@ func (p *producer) control(f mcbp.Frame) mcbp.Status {
 			return mcbp.StatusInvalid
 		}
 		p.settings.marker22 = m.Value == "2.2"
+	case "consumer_name":
+		p.settings.consumerName = m.Value
 	case "set_priority", "supports_cursor_dropping", "supports_cursor_dropping_vulcan", "supports_hifi_MFU",
-		"consumer_name", "include_deleted_user_xattrs", "v7_dcp_status_codes",
+		"include_deleted_user_xattrs", "v7_dcp_status_codes",
 		"flatbuffers_system_events", "backfill_order":
 		// They change nothing that this producer sends.
 	default:

@@ -116,12 +116,15 @@ type vbucketStats struct {
 	persisted uint64
 	uuid      uint64
 	documents int
+	// visible is the newest seqno that is not one of a prepare or an abort.
+	visible, prepared, completed uint64
 }
 
 func (v *vbucket) stats() vbucketStats {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	st := vbucketStats{state: v.state, topology: "null", high: v.high, persisted: v.persisted(), uuid: v.log.uuid(), documents: v.documents}
+	st.visible, st.prepared, st.completed = v.visible(), v.durability.highPrepared, v.durability.highCompleted
 	if v.topology != nil {
 		st.topology = string(v.topology)
 	}
@@ -134,7 +137,7 @@ func statDurabilityState(v *vbucket, s stats, prefix string) {
 	st := v.stats()
 	s.add(prefix+":state", st.state.String())
 	s.add(prefix+":topology", st.topology)
-	s.addUint(prefix+":high_prepared_seqno", 0)
+	s.addUint(prefix+":high_prepared_seqno", st.prepared)
 }
 
 func statDetails(v *vbucket, s stats, prefix string) {
@@ -145,10 +148,10 @@ func statDetails(v *vbucket, s stats, prefix string) {
 	s.addUint(prefix+":uuid", st.uuid)
 	s.addUint(prefix+":num_items", uint64(st.documents))
 	s.add(prefix+":topology", st.topology)
-	s.addUint(prefix+":high_prepared_seqno", 0)
-	s.addUint(prefix+":high_completed_seqno", 0)
+	s.addUint(prefix+":high_prepared_seqno", st.prepared)
+	s.addUint(prefix+":high_completed_seqno", st.completed)
 	s.addUint(prefix+":purge_seqno", 0)
-	s.addUint(prefix+":max_visible_seqno", st.high)
+	s.addUint(prefix+":max_visible_seqno", st.visible)
 }
 
 func statSeqno(v *vbucket, s stats, prefix string) {
@@ -156,10 +159,10 @@ func statSeqno(v *vbucket, s stats, prefix string) {
 	s.addUint(prefix+":high_seqno", st.high)
 	s.addUint(prefix+":last_persisted_seqno", st.persisted)
 	s.addUint(prefix+":uuid", st.uuid)
-	s.addUint(prefix+":high_prepared_seqno", 0)
-	s.addUint(prefix+":high_completed_seqno", 0)
+	s.addUint(prefix+":high_prepared_seqno", st.prepared)
+	s.addUint(prefix+":high_completed_seqno", st.completed)
 	s.addUint(prefix+":purge_seqno", 0)
-	s.addUint(prefix+":max_visible_seqno", st.high)
+	s.addUint(prefix+":max_visible_seqno", st.visible)
 }
 
 // statDCP lists the bucket's DCP connections.

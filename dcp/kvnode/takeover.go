@@ -97,6 +97,7 @@ func (s *activeStream) stateAnswered(status mcbp.Status) {
 	}
 	v.state, v.topology, v.backup = mcbp.VBucketDead, nil, false
 	v.changed()
+	v.roleChanged()
 	s.p.c.node.log.Debug("vbucket_handed_over", "bucket", v.bucket.name, "vb", v.id, "conn", s.p.name.Name)
 	t.phase.Store(int32(takeoverTail))
 	s.notify()

@@ -1,6 +1,7 @@
 package kvnode
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -37,21 +38,31 @@ type vbucket struct {
 	// disk is what the disk has of this copy; unflushed says that the flusher knows of a change.
 	disk      persistence
 	unflushed bool
+	// durability decides how durable writes end; prepares are those without an end, and the marks of those that were aborted; writers
+	// are the clients that wait, by the seqno of the prepare.
+	durability durability
+	prepares   map[string]*item
+	writers    map[uint64]*syncWrite
 }
 
 func newVBucket(b *bucket, id uint16, state mcbp.VBucketState) *vbucket {
 	return &vbucket{
 		id: id, bucket: b, state: state, log: newFailoverLog(), items: map[string]*item{}, disk: neverPersisted(),
+		durability: newDurability(b.member()), prepares: map[string]*item{}, writers: map[uint64]*syncWrite{},
 	}
 }
 
-// put makes it the newest version of its key. The caller holds mu and has set the item's seqno.
+// put makes it the newest version of its key, which ends a prepare of it. The caller holds mu and has set the item's seqno.
 func (v *vbucket) put(it *item) {
+	if p := v.pending(it.key); p != nil {
+		v.endPrepare(p)
+		it.prior = p.seqno
+	}
 	v.drop(v.items[it.key])
 	v.items[it.key] = it
 	v.history.push(it)
 	v.bucket.memory.Add(it.size())
-	if !it.deleted {
+	if it.live() {
 		v.documents++
 	}
 	v.noteExpiry(it)
@@ -66,7 +77,7 @@ func (v *vbucket) drop(it *item) {
 	}
 	v.history.remove(it)
 	v.bucket.memory.Add(-it.size())
-	if !it.deleted {
+	if it.live() {
 		v.documents--
 	}
 }
@@ -107,6 +118,7 @@ func (v *vbucket) setState(state mcbp.VBucketState, topology []byte, transfer bo
 	from := v.state
 	v.state, v.topology, v.backup = state, topology, false
 	v.changed()
+	defer v.roleChanged()
 	if state == from {
 		return
 	}
@@ -123,6 +135,7 @@ func (v *vbucket) setState(state mcbp.VBucketState, topology []byte, transfer bo
 func (v *vbucket) endStreams(reason mcbp.EndReason) {
 	for _, s := range v.streams {
 		s.end(reason)
+		v.durability.left(s.node)
 	}
 	v.streams = nil
 }
@@ -142,10 +155,10 @@ func (v *vbucket) removeStream(gone *activeStream) {
 	if gone.isTakeover() {
 		v.backup = false
 	}
-	for i, s := range v.streams {
-		if s == gone {
-			v.streams = append(v.streams[:i:i], v.streams[i+1:]...)
-			return
+	if i := slices.Index(v.streams, gone); i >= 0 {
+		v.streams = slices.Delete(slices.Clone(v.streams), i, i+1)
+		if !slices.ContainsFunc(v.streams, func(s *activeStream) bool { return s.node == gone.node }) {
+			v.durability.left(gone.node)
 		}
 	}
 }
@@ -159,26 +172,30 @@ func (v *vbucket) destroy() {
 	for it := v.history.oldest; it != nil; it = it.newer {
 		v.bucket.memory.Add(-it.size())
 	}
-	v.items, v.history, v.documents = nil, history{}, 0
+	v.items, v.prepares, v.history, v.documents = nil, nil, history{}, 0
 	v.releaseWaiters()
 }
 
 // rollback takes the copy back to at most seqno, and returns where it is now. The caller holds mu.
 //
 // Older versions are not kept, so the exact state at seqno is there only if nothing after it replaced a version that it
-// needs: if every later item is the first of its key. Otherwise the copy starts again from nothing, as a real engine
+// needs: if every later item is the first of its key, and ended no prepare from before. Otherwise the copy starts again from nothing, as a real engine
 // does when it has no snapshot old enough.
 func (v *vbucket) rollback(seqno uint64) uint64 {
 	v.endStreams(mcbp.EndRollback)
 	for it := v.history.newest; it != nil && it.seqno > seqno; it = it.older {
-		if it.rev != 1 {
+		if it.kind == document && it.rev != 1 || it.prior != 0 && it.prior <= seqno {
 			seqno = 0
 			break
 		}
 	}
 	var lost []*item
 	for it := v.history.newest; it != nil && it.seqno > seqno; it = v.history.newest {
-		delete(v.items, it.key)
+		if it.kind == document {
+			delete(v.items, it.key)
+		} else {
+			delete(v.prepares, it.key)
+		}
 		v.drop(it)
 		lost = append(lost, it)
 	}
@@ -188,6 +205,7 @@ func (v *vbucket) rollback(seqno uint64) uint64 {
 		v.log = newFailoverLog()
 	}
 	v.disk.rolledBack(v.high, lost)
+	v.durability.rolledBack(v.high)
 	v.changed()
 	return v.high
 }

@@ -27,6 +27,7 @@ func (v *vbucket) persisted() uint64 {
 func (v *vbucket) header() header {
 	h := header{State: v.state, Topology: v.topology, Log: append(failoverLog(nil), v.log...), High: v.high, LastCAS: v.lastCAS}
 	h.SnapStart, h.SnapEnd = v.snapshot()
+	h.HighPrepared, h.HighCompleted = v.durability.highPrepared, v.durability.highCompleted
 	return h
 }
 
@@ -36,6 +37,9 @@ func (v *vbucket) flushed(b batch) {
 	defer v.mu.Unlock()
 	v.disk.committed(b)
 	v.releaseWaiters()
+	if !v.deleted {
+		v.progress()
+	}
 }
 
 // restored makes a copy of what lay on disk. It writes that down again only if the restart changes it.
@@ -44,12 +48,21 @@ func restored(b *bucket, id uint16, found header, items []*item, clean bool) *vb
 	v := &vbucket{
 		id: id, bucket: b, state: h.State, topology: h.Topology, log: h.Log, high: h.High, lastCAS: h.LastCAS,
 		snapStart: h.SnapStart, snapEnd: h.SnapEnd, items: make(map[string]*item, len(items)), disk: foundOnDisk(found),
+		durability: newDurability(b.member()), prepares: map[string]*item{}, writers: map[uint64]*syncWrite{},
 	}
+	v.durability.highPrepared, v.durability.highCompleted = h.HighPrepared, h.HighCompleted
 	for _, it := range items {
-		v.items[it.key] = it
 		v.history.push(it)
 		b.memory.Add(it.size())
-		if !it.deleted {
+		if it.kind != document {
+			v.prepares[it.key] = it
+			if it.kind == prepared {
+				v.durability.prepare(preparedWrite{seqno: it.seqno, key: it.key, level: it.level})
+			}
+			continue
+		}
+		v.items[it.key] = it
+		if it.live() {
 			v.documents++
 		}
 		v.noteExpiry(it)
@@ -57,6 +70,9 @@ func restored(b *bucket, id uint16, found header, items []*item, clean bool) *vb
 	if h.Log.uuid() != found.Log.uuid() {
 		v.changed()
 	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.roleChanged()
 	return v
 }
 

@@ -36,6 +36,13 @@ const (
 	StatusManifestAhead     Status = 0x8a
 	StatusUnknownScope      Status = 0x8c
 	StatusStreamIDInvalid   Status = 0x8d
+
+	// Those of durable writes.
+	StatusDurabilityInvalidLevel      Status = 0xa0
+	StatusDurabilityImpossible        Status = 0xa1
+	StatusSyncWriteInProgress         Status = 0xa2
+	StatusSyncWriteAmbiguous          Status = 0xa3
+	StatusSyncWriteRecommitInProgress Status = 0xa4
 )
 
 var statusNames = map[Status]string{
@@ -67,6 +74,12 @@ var statusNames = map[Status]string{
 	StatusManifestAhead:     "manifest cannot be applied",
 	StatusUnknownScope:      "unknown scope",
 	StatusStreamIDInvalid:   "stream id invalid",
+
+	StatusDurabilityInvalidLevel:      "no such durability level",
+	StatusDurabilityImpossible:        "durability impossible",
+	StatusSyncWriteInProgress:         "a durable write is in progress",
+	StatusSyncWriteAmbiguous:          "a durable write is ambiguous",
+	StatusSyncWriteRecommitInProgress: "a durable write is being committed again",
 }
 
 // String is the meaning in words and the number, such as "not my vbucket (0x07)".
