@@ -37,8 +37,8 @@ type activeStream struct {
 	captured uint64
 	marked   uint64
 	// from is where the consumer is before the snapshot in sending.
-	from uint64
-	markers  int
+	from    uint64
+	markers int
 }
 
 const (

@@ -70,10 +70,10 @@ func (c *consumer) message(f mcbp.Frame) error {
 			return c.apply(s, f)
 		}
 	case mcbp.OpDCPPrepare, mcbp.OpDCPCommit, mcbp.OpDCPAbort:
-		if s, status := c.streamOf(f); status != mcbp.StatusSuccess {
-			c.answer(f, status)
-		} else if !c.negotiation.syncWrites {
+		if !c.negotiation.syncWrites {
 			c.answer(f, mcbp.StatusNotSupported)
+		} else if s, status := c.streamOf(f); status != mcbp.StatusSuccess {
+			c.answer(f, status)
 		} else if !s.closed {
 			return c.apply(s, f)
 		}

@@ -21,8 +21,8 @@ type negotiation struct {
 	v7Status bool
 	// syncWrites says that the producer tells of durable writes, and listens to what is acknowledged.
 	syncWrites bool
-	noop     bool
-	buffer   uint32
+	noop       bool
+	buffer     uint32
 }
 
 // setting is a CONTROL, or GET_ERROR_MAP if the key is empty.
