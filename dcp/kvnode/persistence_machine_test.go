@@ -19,22 +19,28 @@ type content struct {
 	cas     uint64
 	seqno   uint64
 	rev     uint64
+	kind    itemKind
+	prior   uint64
 }
 
 func contentOf(it *item) content {
-	return content{string(it.value), it.deleted, it.cas, it.seqno, it.rev}
+	return content{string(it.value), it.deleted, it.cas, it.seqno, it.rev, it.kind, it.prior}
 }
 
 // image is a copy of a vbucket at one moment: in memory, or on a disk.
 type image struct {
-	header header
-	docs   map[string]content
+	header   header
+	docs     map[string]content
+	prepares map[string]content
 }
 
 func imageOf(v *vbucket) image {
-	i := image{v.header(), map[string]content{}}
+	i := image{v.header(), map[string]content{}, map[string]content{}}
 	for key, it := range v.items {
 		i.docs[key] = contentOf(it)
+	}
+	for key, it := range v.prepares {
+		i.prepares[key] = contentOf(it)
 	}
 	return i
 }
@@ -42,14 +48,24 @@ func imageOf(v *vbucket) image {
 // apply does to an image what a batch says.
 func (i *image) apply(b batch) {
 	if b.drop || b.fresh || i.docs == nil {
-		i.docs = map[string]content{}
+		i.docs, i.prepares = map[string]content{}, map[string]content{}
 	}
-	i.docs = maps.Clone(i.docs)
+	i.docs, i.prepares = maps.Clone(i.docs), maps.Clone(i.prepares)
 	for _, key := range b.remove {
 		delete(i.docs, key)
 	}
+	for _, key := range b.settle {
+		delete(i.prepares, key)
+	}
 	for _, it := range b.write {
+		if it.kind != document {
+			i.prepares[it.key] = contentOf(it)
+			continue
+		}
 		i.docs[it.key] = contentOf(it)
+		if i.prepares[it.key].kind == prepared {
+			delete(i.prepares, it.key)
+		}
 	}
 	i.header = b.header
 }
@@ -64,6 +80,8 @@ type flushing struct {
 	file   *bucketFile
 	flight *batch
 	then   image
+	// past is the copy as it was at each seqno of its history.
+	past map[uint64]image
 }
 
 func (m *flushing) write(t *rapid.T) {
@@ -76,6 +94,28 @@ func (m *flushing) write(t *rapid.T) {
 	m.v.put(it)
 }
 
+func (m *flushing) prepare(t *rapid.T) {
+	key := rapid.SampledFrom([]string{"a", "b", "c", "d", "e", "f"}).Draw(t, "key")
+	it := &item{kind: prepared, key: key, seqno: m.v.high + 1, rev: 1, cas: m.v.nextCAS(), level: mcbp.DurabilityMajority}
+	if old := m.v.items[key]; old != nil {
+		it.rev = old.rev + 1
+	}
+	m.v.hold(it)
+}
+
+// end ends a prepare that is there, which was perhaps brought to the disk before.
+func (m *flushing) end(t *rapid.T) {
+	if len(m.v.durability.queue) == 0 {
+		t.Skip("nothing is prepared")
+	}
+	p := m.v.prepares[rapid.SampledFrom(m.v.durability.queue).Draw(t, "prepare").key]
+	if rapid.Bool().Draw(t, "commit") {
+		m.v.put(p.commitAt(m.v.high + 1))
+	} else {
+		m.v.hold(p.abortAt(m.v.high + 1))
+	}
+}
+
 func (m *flushing) marker(t *rapid.T) {
 	v := m.v
 	if v.high >= v.snapEnd {
@@ -84,7 +124,13 @@ func (m *flushing) marker(t *rapid.T) {
 	v.snapEnd = v.high + rapid.Uint64Range(1, 5).Draw(t, "length")
 }
 
-func (m *flushing) rollback(t *rapid.T) { m.v.rollback(rapid.Uint64Range(0, m.v.high).Draw(t, "to")) }
+func (m *flushing) rollback(t *rapid.T) {
+	if to := m.v.rollback(rapid.Uint64Range(0, m.v.high).Draw(t, "to")); to > 0 {
+		then, now := m.past[to], imageOf(m.v)
+		require.Equal(t, then.docs, now.docs)
+		require.Equal(t, then.prepares, now.prepares)
+	}
+}
 
 func (m *flushing) state(t *rapid.T) {
 	states := []mcbp.VBucketState{mcbp.VBucketActive, mcbp.VBucketReplica, mcbp.VBucketPending, mcbp.VBucketDead}
@@ -123,6 +169,7 @@ func (m *flushing) crash(t *rapid.T) {
 	m.flight = nil
 	back := imageOf(m.v)
 	require.Equal(t, m.image.docs, back.docs)
+	require.Equal(t, m.image.prepares, back.prepares)
 	require.Equal(t, h.High, back.header.High)
 	require.Equal(t, h.High, m.v.persisted())
 	require.True(t, back.header.valid())
@@ -131,13 +178,26 @@ func (m *flushing) crash(t *rapid.T) {
 func (m *flushing) check(t *rapid.T) {
 	v := m.v
 	require.LessOrEqual(t, v.persisted(), v.high)
+	now := imageOf(v)
+	m.past[v.high] = now
+	open := 0
+	for key, it := range v.prepares {
+		if it.kind == prepared {
+			open++
+		}
+		if it.seqno <= v.persisted() {
+			require.Equal(t, contentOf(it), m.image.prepares[key], "the prepare of %s is said to be on disk", key)
+		}
+	}
+	require.Len(t, v.durability.queue, open)
 	for key, it := range v.items {
 		if it.seqno <= v.persisted() {
 			require.Equal(t, contentOf(it), m.image.docs[key], "%s is said to be on disk", key)
 		}
 	}
-	if m.flight == nil && v.persisted() == v.high && v.disk.captured == v.high && !v.disk.fresh && len(v.disk.gone) == 0 {
-		require.Equal(t, imageOf(v).docs, m.image.docs, "the disk lacks nothing")
+	if m.flight == nil && v.persisted() == v.high && v.disk.captured == v.high && !v.disk.fresh && len(v.disk.gone)+len(v.disk.settled) == 0 {
+		require.Equal(t, now.docs, m.image.docs, "the disk lacks nothing")
+		require.Equal(t, now.prepares, m.image.prepares, "the disk lacks no prepare")
 	}
 }
 
@@ -158,9 +218,9 @@ func TestTheDiskHasTheCopyAsItWas(t *testing.T) {
 		// A flusher that nobody runs makes the bucket one that has a disk.
 		b := &bucket{quota: defaultQuota}
 		b.flusher = newFlusher(b, file, newPace(0))
-		m := &flushing{b: b, v: newVBucket(b, 7, mcbp.VBucketReplica), file: file}
+		m := &flushing{b: b, v: newVBucket(b, 7, mcbp.VBucketReplica), file: file, past: map[uint64]image{}}
 		t.Repeat(map[string]func(*rapid.T){
-			"write": m.write, "write again": m.write, "marker": m.marker, "rollback": m.rollback, "state": m.state,
+			"write": m.write, "write again": m.write, "prepare": m.prepare, "end": m.end, "marker": m.marker, "rollback": m.rollback, "state": m.state,
 			"capture": m.capture, "arrive": m.arrive, "crash": m.crash, "": m.check,
 		})
 	})
