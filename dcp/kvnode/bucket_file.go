@@ -197,7 +197,7 @@ func writeItems(vb, docs *bbolt.Bucket, b *batch) (err error) {
 			}
 			to = prepares
 		case prepares != nil:
-			if err := settle(prepares, it); err != nil {
+			if err := prepares.Delete([]byte(it.key)); err != nil {
 				return err
 			}
 		}
@@ -206,22 +206,6 @@ func writeItems(vb, docs *bbolt.Bucket, b *batch) (err error) {
 		}
 	}
 	return nil
-}
-
-// settle removes the prepare that a document ended, which need not be the one that it became: what came between may not be on disk.
-func settle(prepares *bbolt.Bucket, it *item) error {
-	record := prepares.Get([]byte(it.key))
-	if record == nil {
-		return nil
-	}
-	p, err := decodeItem(it.key, record)
-	if err != nil {
-		return err
-	}
-	if p.kind != prepared || p.seqno > it.seqno {
-		return nil
-	}
-	return prepares.Delete([]byte(it.key))
 }
 
 // vbuckets lists those that are there, in ascending order.

@@ -20,12 +20,12 @@ const (
 	itemFixed   = 1 + 1 + 8 + 8 + 8 + 4 + 4 + 4
 	itemDeleted = 1
 	itemExpired = 2
-	// A version that is no document says of which kind it is. One that a durable write has to do with has a level and a prior seqno
-	// before its value.
+	// A version that is no document says of which kind it is. One that a durable write has to do with has a level and the seqnos of
+	// what was there before, ahead of its value.
 	itemPrepared = 4
 	itemAborted  = 8
 	itemDurable  = 16
-	durableFixed = 1 + 8
+	durableFixed = 1 + 8 + 8
 )
 
 var (
@@ -77,7 +77,7 @@ func encodeItem(it *item) []byte {
 	case aborted:
 		flags |= itemAborted
 	}
-	durable := it.kind != document || it.prior != 0
+	durable := it.kind != document || it.prior != 0 || it.since != 0
 	if durable {
 		flags |= itemDurable
 	}
@@ -90,6 +90,7 @@ func encodeItem(it *item) []byte {
 	b = binary.BigEndian.AppendUint32(b, it.deleteTime)
 	if durable {
 		b = binary.BigEndian.AppendUint64(append(b, byte(it.level)), it.prior)
+		b = binary.BigEndian.AppendUint64(b, it.since)
 	}
 	return seal(it.key, append(b, it.value...))
 }
@@ -120,7 +121,8 @@ func decodeItem(key string, record []byte) (*item, error) {
 		if len(b) < durableFixed {
 			return nil, errRecordShort
 		}
-		it.level, it.prior = mcbp.DurabilityLevel(b[0]), binary.BigEndian.Uint64(b[1:])
+		it.level = mcbp.DurabilityLevel(b[0])
+		it.prior, it.since = binary.BigEndian.Uint64(b[1:]), binary.BigEndian.Uint64(b[9:])
 		b = b[durableFixed:]
 	}
 	if len(b) > 0 || !it.deleted {

@@ -98,6 +98,11 @@ func (d *durability) left(name string) { delete(d.acks, name) }
 // reached hears how far the copy itself has come.
 func (d *durability) reached(complete, persisted uint64) {
 	d.complete, d.persisted = complete, persisted
+	d.raise()
+}
+
+// raise brings highPrepared to where it belongs.
+func (d *durability) raise() {
 	from, _ := d.find(d.highPrepared + 1)
 	for _, w := range d.queue[from:] {
 		if !d.has(w) {
@@ -122,6 +127,7 @@ func (d *durability) completed(seqno uint64) {
 	if at, _ := d.find(d.highPrepared + 1); at == len(d.queue) || d.queue[at].seqno > seqno {
 		d.highPrepared = max(d.highPrepared, seqno)
 	}
+	d.raise()
 }
 
 // rolledBack hears that there is nothing after a seqno any more.
@@ -134,24 +140,44 @@ func (d *durability) rolledBack(to uint64) {
 
 // decide ends what can be ended: it returns the ends in the order in which they are to be made, and takes them as heard.
 func (d *durability) decide(now time.Time) []completion {
-	if !d.active || len(d.queue) == 0 {
+	if !d.active {
 		return nil
 	}
 	var ends []completion
+	for len(d.queue) > 0 {
+		more := d.commits()
+		if len(more) == 0 {
+			more = d.aborts(now) // those behind them may be committed then
+		}
+		if len(more) == 0 {
+			break
+		}
+		for _, e := range more {
+			d.completed(e.seqno)
+		}
+		ends = append(ends, more...)
+	}
+	return ends
+}
+
+// commits are the writes at the head of the queue that may be committed.
+func (d *durability) commits() (ends []completion) {
 	for _, w := range d.queue {
 		if !d.committable(w.seqno) {
 			break
 		}
 		ends = append(ends, completion{w, true})
 	}
+	return ends
+}
+
+// aborts are the writes whose time is over, or all that somebody waits for if no write is possible.
+func (d *durability) aborts(now time.Time) (ends []completion) {
 	possible := d.possible()
-	for _, w := range d.queue[len(ends):] {
+	for _, w := range d.queue {
 		if !w.deadline.IsZero() && (!possible || !now.Before(w.deadline)) {
 			ends = append(ends, completion{w, false})
 		}
-	}
-	for _, e := range ends {
-		d.completed(e.seqno)
 	}
 	return ends
 }

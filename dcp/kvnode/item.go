@@ -23,8 +23,9 @@ type item struct {
 	// kind says what the version is if it is not a document; level goes with a prepare.
 	kind  itemKind
 	level mcbp.DurabilityLevel
-	// prior is the seqno of the prepare that this version ended, or of what a prepare replaced; 0 if there was nothing.
-	prior uint64
+	// prior is the seqno of the prepare that this version ended, 0 if there was none. since is how long before there was something
+	// prepared or aborted of the key all the time: from that seqno on, 0 if there was nothing.
+	prior, since uint64
 
 	older, newer *item
 }
@@ -41,6 +42,14 @@ const (
 	// gap is nothing but a seqno. Streams send it; no vbucket has it.
 	gap
 )
+
+// follows makes it the version that takes the place of a prepare, or of the mark of an abort.
+func (it *item) follows(old *item) {
+	it.since = old.seqno
+	if old.since != 0 {
+		it.since = old.since
+	}
+}
 
 // live reports whether the version is a document that is there.
 func (it *item) live() bool { return it.kind == document && !it.deleted }

@@ -60,8 +60,7 @@ type batch struct {
 	// fresh removes what is there of the vbucket, an older copy or one that was rolled back to nothing.
 	fresh  bool
 	remove []string
-	// settle are keys that have no prepare any more, nor the mark of an abort. A document that is written settles its key as well, if
-	// there is a prepare.
+	// settle are keys that have no prepare any more, nor the mark of an abort. A document that is written settles its key as well.
 	settle []string
 	write  []*item
 	header header
@@ -124,7 +123,7 @@ func (p *persistence) rolledBack(to uint64, lost []*item) {
 			if it.kind == document && it.seqno <= p.captured {
 				p.gone = append(p.gone, it.key)
 			}
-			if it.kind != document || it.prior != 0 {
+			if it.kind != document || it.since != 0 {
 				p.settled = append(p.settled, it.key)
 			}
 		}

@@ -21,10 +21,11 @@ type content struct {
 	rev     uint64
 	kind    itemKind
 	prior   uint64
+	since   uint64
 }
 
 func contentOf(it *item) content {
-	return content{string(it.value), it.deleted, it.cas, it.seqno, it.rev, it.kind, it.prior}
+	return content{string(it.value), it.deleted, it.cas, it.seqno, it.rev, it.kind, it.prior, it.since}
 }
 
 // image is a copy of a vbucket at one moment: in memory, or on a disk.
@@ -63,9 +64,7 @@ func (i *image) apply(b batch) {
 			continue
 		}
 		i.docs[it.key] = contentOf(it)
-		if i.prepares[it.key].kind == prepared {
-			delete(i.prepares, it.key)
-		}
+		delete(i.prepares, it.key)
 	}
 	i.header = b.header
 }
@@ -125,7 +124,7 @@ func (m *flushing) marker(t *rapid.T) {
 }
 
 func (m *flushing) rollback(t *rapid.T) {
-	if to := m.v.rollback(rapid.Uint64Range(0, m.v.high).Draw(t, "to")); to > 0 {
+	if to := m.v.rollback(rapid.Uint64Range(0, m.v.high).Draw(t, "to")); to > 0 && m.past[to].docs != nil {
 		then, now := m.past[to], imageOf(m.v)
 		require.Equal(t, then.docs, now.docs)
 		require.Equal(t, then.prepares, now.prepares)
@@ -167,6 +166,7 @@ func (m *flushing) crash(t *rapid.T) {
 	m.b.memory.Store(0)
 	m.v = restored(m.b, 7, h, items, false)
 	m.flight = nil
+	clear(m.past) // it may have been another history
 	back := imageOf(m.v)
 	require.Equal(t, m.image.docs, back.docs)
 	require.Equal(t, m.image.prepares, back.prepares)

@@ -10,7 +10,8 @@ import (
 
 // A durable write is a prepare until its end is decided (durability_machine.go): a version with a seqno that is streamed, counted and
 // brought to disk like a document, but beside the documents, where no reader looks. A commit makes it the document, at a seqno of its
-// own; an abort leaves a mark in its place, because a copy that has the prepare has to hear of it however long it was away.
+// own; an abort leaves a mark in its place, because a copy that has the prepare has to hear of it however long it was away. The mark goes
+// with the next version of the key.
 
 // defaultDurabilityTimeout is how long a durable write may take that does not say.
 const defaultDurabilityTimeout = 30 * time.Second
@@ -135,7 +136,7 @@ func (v *vbucket) hold(it *item) { v.holdUntil(it, time.Time{}) }
 func (v *vbucket) holdUntil(it *item, deadline time.Time) {
 	if old := v.prepares[it.key]; old != nil {
 		v.endPrepare(old)
-		it.prior = max(it.prior, old.seqno)
+		it.follows(old)
 	}
 	v.prepares[it.key] = it
 	v.history.push(it)

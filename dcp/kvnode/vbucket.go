@@ -52,11 +52,15 @@ func newVBucket(b *bucket, id uint16, state mcbp.VBucketState) *vbucket {
 	}
 }
 
-// put makes it the newest version of its key, which ends a prepare of it. The caller holds mu and has set the item's seqno.
+// put makes it the newest version of its key. It takes the place of a prepare too, and of the mark of an abort: whoever has the prepare
+// and hears of a document knows that the prepare has ended. The caller holds mu and has set the item's seqno.
 func (v *vbucket) put(it *item) {
-	if p := v.pending(it.key); p != nil {
+	if p := v.prepares[it.key]; p != nil {
 		v.endPrepare(p)
-		it.prior = p.seqno
+		it.follows(p)
+		if p.kind == prepared {
+			it.prior = p.seqno
+		}
 	}
 	v.drop(v.items[it.key])
 	v.items[it.key] = it
@@ -184,7 +188,7 @@ func (v *vbucket) destroy() {
 func (v *vbucket) rollback(seqno uint64) uint64 {
 	v.endStreams(mcbp.EndRollback)
 	for it := v.history.newest; it != nil && it.seqno > seqno; it = it.older {
-		if it.kind == document && it.rev != 1 || it.prior != 0 && it.prior <= seqno {
+		if it.kind == document && it.rev != 1 || it.since != 0 && it.since <= seqno {
 			seqno = 0
 			break
 		}
