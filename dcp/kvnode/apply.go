@@ -69,7 +69,7 @@ func (s *passiveStream) marker(m mcbp.SnapshotMarker) mcbp.Status {
 	case v.high >= v.snapEnd:
 		v.snapStart = v.high
 	}
-	v.snapEnd = m.End
+	v.snapEnd, v.snapCompleted = m.End, m.HighCompleted
 	s.last = v.high
 	s.confirm, s.ackAt = m.Flags&mcbp.SnapshotAck != 0, m.End
 	return mcbp.StatusSuccess

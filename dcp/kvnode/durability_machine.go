@@ -123,6 +123,12 @@ func (d *durability) completed(seqno uint64) {
 	if at, ok := d.find(seqno); ok {
 		d.queue = slices.Delete(d.queue, at, at+1)
 	}
+	d.ended(seqno)
+}
+
+// ended hears of the newest write that has ended, of those too that this copy has never heard of, because something newer came in
+// their place.
+func (d *durability) ended(seqno uint64) {
 	d.highCompleted = max(d.highCompleted, seqno)
 	if at, _ := d.find(d.highPrepared + 1); at == len(d.queue) || d.queue[at].seqno > seqno {
 		d.highPrepared = max(d.highPrepared, seqno)

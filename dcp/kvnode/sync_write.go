@@ -176,8 +176,12 @@ func (it *item) abortAt(seqno uint64) *item {
 // to the disk, or from another copy, or time has passed. The caller holds mu.
 func (v *vbucket) progress() {
 	complete := v.high
-	if v.state != mcbp.VBucketActive && v.high < v.snapEnd {
+	switch {
+	case v.state == mcbp.VBucketActive:
+	case v.high < v.snapEnd:
 		complete = v.snapStart
+	default:
+		v.durability.ended(min(v.snapCompleted, v.high))
 	}
 	v.durability.reached(complete, v.persisted())
 	for _, end := range v.durability.decide(time.Now()) {

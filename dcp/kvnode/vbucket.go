@@ -23,6 +23,8 @@ type vbucket struct {
 	// snapStart is the end of the last complete snapshot, snapEnd that of the one being received, which is complete when
 	// high reaches it.
 	snapStart, snapEnd uint64
+	// snapCompleted is the newest durable write that has ended by the end of the snapshot, if its marker says so.
+	snapCompleted uint64
 	items              map[string]*item
 	history            history
 	// documents counts the items that are not deletions.
@@ -210,6 +212,7 @@ func (v *vbucket) rollback(seqno uint64) uint64 {
 	}
 	v.disk.rolledBack(v.high, lost)
 	v.durability.rolledBack(v.high)
+	v.snapCompleted = 0
 	v.changed()
 	return v.high
 }
