@@ -28,10 +28,21 @@
 // the same port. A copy comes back with what was on disk, so after a kill it is one that the node had a moment before; if it
 // is active it then begins a new entry in its failover log, and replicas that know more roll back. Buckets warm up first.
 //
+// # Durable writes
+//
+// SET, ADD, REPLACE and DELETE may say how durable they are to be, if HELLO negotiated alternative requests and synchronous
+// replication. The active prepares the write, replicas whose connections have a name acknowledge it, and a majority of each chain of
+// the topology decides. Its client waits, and so do the requests behind it; when the time is over, 30 s if the client did not say, the
+// write is aborted and the answer ambiguous. Others read what was there before.
+//
+// A copy that becomes active, or comes back from the disk as one, may find writes that are prepared. It cannot know if somebody was told that they
+// were made, so it never aborts them: they are committed as soon as the topology allows, and until then readers of their keys are told that
+// a write is being committed again.
+//
 // # What it does not do
 //
 // All documents are in memory; the disk is read in a restart only. Without a directory, a seqno is persisted as soon as it
-// exists, and what goes down is gone. Durable writes are refused. Only the default collection exists. Tombstones are kept for
+// exists, and what goes down is gone. Only the default collection exists. Tombstones are kept for
 // ever, so the purge seqno is always 0.
 //
 // # As a test double

@@ -61,12 +61,9 @@ func (s *durableStorm) step() {
 		if s.random.IntN(2) == 0 {
 			timeout = time.Minute
 		}
-		w := login(s.t, s.p.n0, durableFeatures...)
-		w.write(durably(p, majority, timeout).Frame())
-		eventually(s.t, "an answer, or a prepare", func() bool {
-			return s.p.a.stat("vbucket-seqno", 7, "high_prepared_seqno") != s.p.a.stat("vbucket-seqno", 7, "high_completed_seqno") ||
-				timeout == time.Millisecond
-		})
+		w, before := login(s.t, s.p.n0, durableFeatures...), s.p.prepared(s.p.a)
+		answer := w.begin(durably(p, majority, timeout))
+		eventually(s.t, "an answer, or a prepare", func() bool { return len(answer) > 0 || s.p.prepared(s.p.a) != before })
 		w.socket.Close()
 	case n < 80:
 		s.p.a.topology(7, thisOne) // commits what is undecided

@@ -25,8 +25,8 @@ type vbucket struct {
 	snapStart, snapEnd uint64
 	// snapCompleted is the newest durable write that has ended by the end of the snapshot, if its marker says so.
 	snapCompleted uint64
-	items              map[string]*item
-	history            history
+	items         map[string]*item
+	history       history
 	// documents counts the items that are not deletions.
 	documents int
 	// streams are the outgoing ones; passive is the incoming one.
