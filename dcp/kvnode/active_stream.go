@@ -36,9 +36,10 @@ type activeStream struct {
 	buffer   []*item
 	captured uint64
 	marked   uint64
-	// from is where the consumer is before the snapshot in sending.
-	from    uint64
-	markers int
+	// whole is the newest seqno of which the consumer has all that the vbucket had, once it has what was captured; from is the one
+	// before.
+	whole, from uint64
+	markers     int
 }
 
 const (
@@ -49,7 +50,10 @@ const (
 // newActiveStream makes a stream that counts as queued, so that nothing is sent until the caller says so. The caller holds the
 // vbucket.
 func newActiveStream(p *producer, v *vbucket, r mcbp.StreamRequest) *activeStream {
-	s := &activeStream{p: p, vb: v, request: r, opened: time.Now(), captured: r.Start, syncWrites: p.settings.syncWrites}
+	s := &activeStream{p: p, vb: v, request: r, opened: time.Now(), captured: r.Start, syncWrites: p.settings.syncWrites, whole: r.Start}
+	if r.Start < r.SnapEnd {
+		s.whole = r.SnapStart // what ended within a snapshot is not in it
+	}
 	if s.syncWrites {
 		s.node = p.settings.consumerName
 	}
@@ -183,7 +187,7 @@ func (s *activeStream) capture() bool {
 	for n := len(s.queue); n > 0 && s.queue[n-1].seqno > s.request.End; n-- {
 		s.queue = s.queue[:n-1]
 	}
-	s.from, s.captured = s.captured, high
+	s.from, s.whole, s.captured = s.whole, high, high
 	if !s.syncWrites {
 		end = s.hide(end)
 	}

@@ -33,6 +33,9 @@ func (c *consumer) apply(s *passiveStream, f mcbp.Frame) error {
 		if m, err := mcbp.ParseCompletion(f); err == nil {
 			status = c.completion(s, m)
 		}
+		if status == mcbp.StatusKeyNotFound {
+			return errNoPrepare
+		}
 	case mcbp.OpDCPDeletion, mcbp.OpDCPExpiration:
 		if m, err := mcbp.ParseDeletion(f); err == nil {
 			status = c.document(s, m.Key, &item{

@@ -26,6 +26,7 @@ var (
 	errBadMagic      = errors.New("kvnode: a magic that no client sends")
 	errStrayAnswer   = errors.New("kvnode: an answer to nothing that was asked")
 	errOverrun       = errors.New("kvnode: more documents than the bucket's quota and the buffer hold")
+	errNoPrepare     = errors.New("kvnode: a commit of what was not prepared here")
 	errQuit          = errors.New("kvnode: the peer quits")
 )
 

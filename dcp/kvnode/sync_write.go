@@ -331,10 +331,8 @@ func (c *consumer) completion(s *passiveStream, m mcbp.Completion) mcbp.Status {
 	case m.Opcode == mcbp.OpDCPAbort:
 		// A copy that was away for the prepare hears of its end all the same.
 		v.hold(&item{kind: aborted, key: string(key), deleted: true, seqno: m.Seqno, prior: m.Prepared})
-	case p == nil:
-		return mcbp.StatusKeyNotFound
-	case p.seqno != m.Prepared:
-		return mcbp.StatusInvalid
+	case p == nil || p.seqno != m.Prepared:
+		return mcbp.StatusKeyNotFound // without the document there is no going on
 	default:
 		v.put(p.commitAt(m.Seqno))
 	}
