@@ -397,3 +397,116 @@ func TestRollbackOfPrepares(t *testing.T) {
 	require.Equal(t, mcbp.StatusSuccess, p.b.do(durably(setPacket(7, "l", "w"), majority, 0)).Status())
 	p.same(t, 7)
 }
+
+// openStream opens a producer's end as a consumer that knows of durable writes, under a name in topologies if there is one, and a stream of
+// vbucket 7 from a position.
+func openStream(t *testing.T, n *kvnode.Node, consumer string, uuid, start, snapStart, snapEnd uint64) *client {
+	t.Helper()
+	d := openDCP(t, n, kvnode.RoleProducer, "stream of "+t.Name(), "")
+	settings := map[string]string{"enable_sync_writes": "true", "consumer_name": consumer}
+	if consumer == "" {
+		delete(settings, "consumer_name")
+	}
+	for key, value := range settings {
+		d.write(mcbp.Control{Key: key, Value: value}.Append(nil))
+		require.Equal(t, mcbp.StatusSuccess, d.read().Status())
+	}
+	d.write(mcbp.StreamRequest{
+		VBucket: 7, Opaque: mcbp.Opaque{1}, Start: start, End: mcbp.EndSeqnoForever, VBUUID: uuid, SnapStart: snapStart, SnapEnd: snapEnd,
+	}.Append(nil))
+	require.Equal(t, mcbp.StatusSuccess, d.read().Status())
+	return d
+}
+
+// Who stopped within a snapshot may lack prepares that ended in it.
+func TestACommitIsForThoseWhoHaveThePrepare(t *testing.T) {
+	for _, c := range []struct {
+		start, snapStart, snapEnd uint64
+		want                      mcbp.Opcode
+	}{
+		{0, 0, 0, mcbp.OpDCPMutation}, {1, 1, 1, mcbp.OpDCPCommit}, {1, 0, 1, mcbp.OpDCPCommit}, {1, 0, 2, mcbp.OpDCPMutation},
+	} {
+		n := startNode(t, "n0")
+		a := login(t, n, durableFeatures...)
+		a.topology(7, `[["n0"]]`)
+		require.Equal(t, mcbp.StatusSuccess, a.do(durably(setPacket(7, "k", "v"), majority, 0)).Status())
+		d := openStream(t, n, "n1", a.failoverLog(7)[0].UUID, c.start, c.snapStart, c.snapEnd)
+		require.Equal(t, mcbp.OpDCPSnapshotMarker, d.read().Opcode())
+		assert.Equal(t, c.want, d.read().Opcode(), "%+v", c)
+	}
+}
+
+// Only a consumer that has a name of the topology has a say.
+func TestAcknowledgementsAreThoseOfMembers(t *testing.T) {
+	for name, counts := range map[string]bool{"": false, "n2": false, "n1": true} {
+		n := startNode(t, "n0")
+		a := login(t, n, durableFeatures...)
+		a.topology(7, `[["n0","n1"]]`)
+		d := openStream(t, n, name, 0, 0, 0, 0)
+		answer := login(t, n, durableFeatures...).begin(durably(setPacket(7, "k", "v"), majority, time.Hour))
+		require.Equal(t, mcbp.OpDCPSnapshotMarker, d.read().Opcode())
+		require.Equal(t, mcbp.OpDCPPrepare, d.read().Opcode())
+		ack := mcbp.SeqnoMessage{Opcode: mcbp.OpDCPSeqnoAcknowledged, VBucket: 7, Opaque: mcbp.Opaque{1}, Seqno: 1}
+		late := ack
+		late.Opaque = mcbp.Opaque{2}
+		d.write(late.Append(nil))
+		d.write(mcbp.SeqnoMessage{Opcode: mcbp.OpDCPSeqnoAcknowledged, VBucket: 8, Opaque: mcbp.Opaque{1}, Seqno: 1}.Append(nil))
+		d.write(mcbp.Control{Key: "set_priority", Value: "high"}.Append(nil))
+		require.Equal(t, mcbp.OpDCPControl, d.read().Opcode(), "other streams' acknowledgements are no matter")
+		assert.Empty(t, answer)
+		d.write(ack.Append(nil))
+		if counts {
+			assert.Equal(t, mcbp.StatusSuccess, (<-answer).Status())
+			continue
+		}
+		d.write(mcbp.Control{Key: "set_priority", Value: "high"}.Append(nil))
+		require.Equal(t, mcbp.OpDCPControl, d.read().Opcode())
+		assert.Equal(t, mcbp.StatusKeyNotFound, a.get(7, "k").Status(), "of %q", name)
+	}
+}
+
+// An acknowledgement is worth as much as its stream: who has gone has to say again what he has.
+func TestWhoHasGoneHasAcknowledgedNothing(t *testing.T) {
+	n := startNode(t, "n0")
+	a := login(t, n, durableFeatures...)
+	a.topology(7, `[["n0","n1","n2","n3"]]`)
+	d := openStream(t, n, "n1", 0, 0, 0, 0)
+	answer := login(t, n, durableFeatures...).begin(durably(setPacket(7, "k", "v"), majority, time.Hour))
+	require.Equal(t, mcbp.OpDCPSnapshotMarker, d.read().Opcode())
+	require.Equal(t, mcbp.OpDCPPrepare, d.read().Opcode())
+	ack := mcbp.SeqnoMessage{Opcode: mcbp.OpDCPSeqnoAcknowledged, VBucket: 7, Opaque: mcbp.Opaque{1}, Seqno: 1}.Append(nil)
+	d.write(ack)
+	d.write(mcbp.CloseStream{VBucket: 7, Opaque: mcbp.Opaque{9}}.Append(nil))
+	require.Equal(t, mcbp.OpDCPCloseStream, d.read().Opcode())
+	a.topology(7, `[["n0","n1"]]`)
+	assert.Equal(t, mcbp.StatusKeyNotFound, a.get(7, "k").Status())
+	d.write(mcbp.StreamRequest{
+		VBucket: 7, Opaque: mcbp.Opaque{1}, Start: 1, SnapStart: 1, SnapEnd: 1, End: mcbp.EndSeqnoForever, VBUUID: a.failoverLog(7)[0].UUID,
+	}.Append(nil))
+	require.Equal(t, mcbp.StatusSuccess, d.read().Status())
+	d.write(ack)
+	assert.Equal(t, mcbp.StatusSuccess, (<-answer).Status())
+}
+
+// A commit of what was not prepared here is out of step: going on would lose the document.
+func TestACommitOfNothingEndsTheConnection(t *testing.T) {
+	n := startNode(t, "n1")
+	admin := login(t, n)
+	admin.setVBucket(7, mcbp.VBucketReplica)
+	c := openDCP(t, n, kvnode.RoleConsumer, testLink, "n1")
+	c.write(mcbp.AddStream{VBucket: 7, Opaque: mcbp.Opaque{0xff, 0, 1, 0xff}}.Append(nil))
+	request := c.agreeUntil(mcbp.OpDCPStreamReq)
+	c.write(mcbp.StreamRequestAnswer{Opaque: request.Opaque(), Log: []mcbp.FailoverEntry{{UUID: 77}}}.Append(nil))
+	c.agreeUntil(mcbp.OpDCPAddStream)
+	c.write(mcbp.SnapshotMarker{VBucket: 7, Opaque: request.Opaque(), Start: 1, End: 5, Flags: mcbp.SnapshotMemory}.Append(nil))
+	prepare := mcbp.Prepare{VBucket: 7, Opaque: request.Opaque(), BySeqno: 1, RevSeqno: 1, Level: majority, Key: []byte("\x00k")}
+	c.write(prepare.Append(nil))
+	c.write(mcbp.Completion{
+		Opcode: mcbp.OpDCPAbort, VBucket: 7, Opaque: request.Opaque(), Prepared: 2, Seqno: 3, Key: []byte("\x00unheard of"),
+	}.Append(nil))
+	eventually(t, "the abort is taken", func() bool { return statUint(t, admin, "vbucket-seqno", 7, "high_seqno") == 3 })
+	assert.EqualValues(t, 0, statUint(t, admin, "vbucket-seqno", 7, "high_prepared_seqno"), "the snapshot is not whole")
+	c.write(mcbp.Completion{Opcode: mcbp.OpDCPCommit, VBucket: 7, Opaque: request.Opaque(), Prepared: 2, Seqno: 4, Key: []byte("\x00k")}.Append(nil))
+	c.closed()
+	assert.EqualValues(t, 3, statUint(t, admin, "vbucket-seqno", 7, "high_seqno"))
+}
