@@ -272,6 +272,14 @@ func TestRecordsThatAreNotOursAreRefused(t *testing.T) {
 	back, err = decodeItem("k", encodeItem(gone))
 	require.NoError(t, err)
 	assert.Equal(t, gone, back)
+	for _, kind := range []itemKind{document, prepared, aborted} {
+		durable := &item{key: "k", value: []byte("v"), seqno: 9, rev: 2, kind: kind, level: mcbp.DurabilityMajority, prior: 7, since: 5}
+		back, err = decodeItem("k", encodeItem(durable))
+		require.NoError(t, err)
+		assert.Equal(t, durable, back)
+	}
+	_, err = decodeItem("k", seal("k", append(make([]byte, recordPrefix), append([]byte{itemDurable}, make([]byte, itemFixed)...)...)))
+	require.ErrorIs(t, err, errRecordShort, "no seqnos")
 
 	_, err = decodeItem("other", record)
 	require.ErrorIs(t, err, errRecordChecksum)

@@ -1,6 +1,7 @@
 package kvnode_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -247,6 +248,7 @@ func TestAPromotedReplicaCommitsWhatWasPrepared(t *testing.T) {
 	p.r.await("the acknowledgement", 0, isRequest(mcbp.OpDCPSeqnoAcknowledged, 7))
 	p.b.topology(7, `[["n1","n0"]]`)
 	assert.Equal(t, mcbp.StatusSyncWriteRecommitInProgress, p.b.get(7, "k").Status())
+	assert.Equal(t, mcbp.StatusSyncWriteRecommitInProgress, p.b.do(&mcbp.Packet{Opcode: mcbp.OpGetMeta, VBucket: 7, Key: []byte("k")}).Status())
 	assert.Equal(t, mcbp.StatusSyncWriteInProgress, p.b.do(setPacket(7, "k", "w")).Status())
 	p.a.setVBucket(7, mcbp.VBucketReplica)
 	assert.Equal(t, mcbp.StatusSyncWriteAmbiguous, (<-answer).Status(), "nobody knows here any more")
@@ -509,4 +511,61 @@ func TestACommitOfNothingEndsTheConnection(t *testing.T) {
 	c.write(mcbp.Completion{Opcode: mcbp.OpDCPCommit, VBucket: 7, Opaque: request.Opaque(), Prepared: 2, Seqno: 4, Key: []byte("\x00k")}.Append(nil))
 	c.closed()
 	assert.EqualValues(t, 3, statUint(t, admin, "vbucket-seqno", 7, "high_seqno"))
+}
+
+// Flow control counts a PREPARE with two bytes more than it has.
+func TestAPrepareCostsTwoBytesMore(t *testing.T) {
+	n := startNode(t, "n0")
+	a := login(t, n, durableFeatures...)
+	a.topology(7, `[["n0","n1"]]`)
+	d := openStream(t, n, "n1", 0, 0, 0, 0)
+	control := func(key, value string) {
+		d.write(mcbp.Control{Key: key, Value: value}.Append(nil))
+		require.Equal(t, mcbp.OpDCPControl, d.read().Opcode())
+	}
+	const marker, prepare = 24 + 1 + 36, 24 + 31 + 2 + 1
+	control("connection_buffer_size", fmt.Sprint(marker+prepare+1))
+	login(t, n, durableFeatures...).begin(durably(setPacket(7, "k", "v"), majority, time.Hour))
+	require.Len(t, d.read(), marker)
+	require.Len(t, d.read(), prepare)
+	a.set(7, "l", "v")
+	for range 2 {
+		control("set_priority", "high") // the answer is the next that comes
+		d.write(mcbp.BufferAck{Bytes: 1}.Append(nil))
+	}
+	assert.Equal(t, mcbp.OpDCPSnapshotMarker, d.read().Opcode())
+}
+
+// A document that has expired, and that a durable write is about to replace, becomes no deletion under it.
+func TestNothingExpiresUnderADurableWrite(t *testing.T) {
+	h := newHand()
+	n := h.clocked(t, "n0")
+	a := login(t, n, durableFeatures...)
+	a.topology(7, `[["n0","n1"]]`)
+	a.ok(expiring("k", 10))
+	a.ok(expiring("l", 10))
+	login(t, n, durableFeatures...).begin(durably(setPacket(7, "k", "w"), majority, time.Hour))
+	eventually(t, "prepared", func() bool { return statUint(t, a, "vbucket-seqno", 7, "high_prepared_seqno") == 3 })
+	h.unix.Add(20)
+	assert.Equal(t, mcbp.StatusKeyNotFound, a.get(7, "k").Status())
+	assert.EqualValues(t, 3, statUint(t, a, "vbucket-seqno", 7, "high_seqno"))
+	h.unix.Add(2 * 60 * 60)
+	eventually(t, "the pager has come", func() bool { return statUint(t, a, "vbucket-seqno", 7, "high_seqno") == 4 })
+	a.topology(7, `[["n0"]]`)
+	assert.Equal(t, "w", string(a.get(7, "k").Value()))
+}
+
+// What was answered is kept if the active dies at once, whether its replica has heard of the commit or not.
+func TestAnAcknowledgedDurableWriteOutlivesItsActive(t *testing.T) {
+	for range 10 {
+		p := durablePair(t, `[["n0","n1",null]]`)
+		for i := range 20 {
+			require.Equal(t, mcbp.StatusSuccess, p.a.do(durably(setPacket(7, fmt.Sprint(i), "v"), majority, 0)).Status())
+		}
+		p.n0.Kill()
+		p.b.topology(7, `[["n1"]]`)
+		for i := range 20 {
+			require.Equal(t, "v", string(p.b.get(7, fmt.Sprint(i)).Value()))
+		}
+	}
 }
