@@ -35,15 +35,15 @@
 // the topology decides. Its client waits, and so do the requests behind it; when the time is over, 30 s if the client did not say, the
 // write is aborted and the answer ambiguous. Others read what was there before.
 //
-// A copy that becomes active, or comes back from the disk as one, may find writes that are prepared. It cannot know if somebody was told that they
-// were made, so it never aborts them: they are committed as soon as the topology allows, and until then readers of their keys are told that
-// a write is being committed again.
+// A copy that becomes active, or comes back from the disk as one, may find writes that are prepared. It cannot know if somebody
+// was told that they were made, so it never aborts them: they are committed as soon as the topology allows, and until then readers
+// of their keys are told that a write is being committed again.
 //
 // # What it does not do
 //
 // All documents are in memory; the disk is read in a restart only. Without a directory, a seqno is persisted as soon as it
-// exists, and what goes down is gone. Only the default collection exists. Tombstones are kept for
-// ever, so the purge seqno is always 0.
+// exists, and what goes down is gone. Only the default collection exists. Tombstones are kept for ever, so the
+// purge seqno is always 0.
 //
 // # As a test double
 //

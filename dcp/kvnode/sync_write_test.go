@@ -1,6 +1,7 @@
 package kvnode_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"testing"
 	"time"
@@ -361,6 +362,9 @@ func TestOtherConsumersSeeDocumentsOnly(t *testing.T) {
 	require.Equal(t, mcbp.StatusSuccess, c.do(durably(setPacket(7, "k", "v"), majority, 0)).Status())
 	c.topology(7, `[["n0","n1"]]`)
 	require.Equal(t, mcbp.StatusSyncWriteAmbiguous, c.do(durably(setPacket(7, "k", "w"), majority, time.Millisecond)).Status())
+	all := &mcbp.Packet{Opcode: mcbp.OpGetAllVBSeqnos}
+	assert.EqualValues(t, 4, binary.BigEndian.Uint64(c.ok(all).Value()[2:]))
+	assert.EqualValues(t, 2, binary.BigEndian.Uint64(login(t, n).ok(all).Value()[2:]))
 	d := openDCP(t, n, kvnode.RoleProducer, "a client", "")
 	d.write(mcbp.StreamRequest{VBucket: 7, Opaque: mcbp.Opaque{1}, End: mcbp.EndSeqnoForever}.Append(nil))
 	require.Equal(t, mcbp.StatusSuccess, d.read().Status())

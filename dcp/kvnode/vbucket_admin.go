@@ -82,7 +82,8 @@ func (c *conn) delVBucket(b *bucket, f mcbp.Frame) {
 }
 
 // allVBSeqnos answers GET_ALL_VB_SEQNOS: vbucket and high seqno of every copy that is not dead, or only of those in the
-// state that the extras name, in ascending order. The default collection may be asked for; there is no other.
+// state that the extras name, in ascending order. Clients that can hear of nothing but documents are told of the newest
+// document's. The default collection may be asked for; there is no other.
 func (c *conn) allVBSeqnos(b *bucket, f mcbp.Frame) {
 	var state mcbp.VBucketState
 	switch x := f.Extras(); len(x) {
@@ -112,6 +113,9 @@ func (c *conn) allVBSeqnos(b *bucket, f mcbp.Frame) {
 		}
 		v.mu.Lock()
 		has, high := v.state, v.high
+		if !c.features.has(mcbp.FeatureCollections) && !c.features.has(mcbp.FeatureSyncReplication) {
+			high = v.visible()
+		}
 		v.mu.Unlock()
 		if has == state || state == mcbp.VBucketMissing && has != mcbp.VBucketDead {
 			p.Value = binary.BigEndian.AppendUint16(p.Value, uint16(id))
