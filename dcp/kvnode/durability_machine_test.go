@@ -97,6 +97,26 @@ func TestAWriteIsCommittedByTheMajorityOfEachChain(t *testing.T) {
 	}
 }
 
+// A write whose client's connection has gone is ended by the node.
+func TestTheNodeEndsWhatNobodyWaitsFor(t *testing.T) {
+	n, err := Start(Options{Name: "n0"})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, n.Close()) }()
+	require.NoError(t, n.CreateBucket("b", 8))
+	b := n.bucket("b")
+	b.setVBucket(7, mcbp.VBucketActive, []byte(`[["n0","n1"]]`))
+	it := &item{key: "k", level: mcbp.DurabilityMajority}
+	w, status := b.vb(7).prepare(mcbp.OpSet, it, 0, time.Now(), time.Now().Add(time.Millisecond))
+	require.Equal(t, mcbp.StatusSuccess, status)
+	select {
+	case <-w.done:
+		assert.Equal(t, mcbp.StatusSyncWriteAmbiguous, w.status)
+		assert.Zero(t, b.undecided.Load())
+	case <-time.After(10 * time.Second):
+		assert.Fail(t, "it goes on for ever")
+	}
+}
+
 func TestWithoutATopologyNothingIsPossible(t *testing.T) {
 	d := newDurability("a")
 	d.assume(true, nil)

@@ -317,6 +317,8 @@ func TestPreparesSurviveARestart(t *testing.T) {
 	assert.Equal(t, "v", string(p.a.get(7, "k").Value()))
 	assert.Equal(t, "2", p.a.stat("vbucket-details", 7, "num_items"))
 	assert.Equal(t, mcbp.StatusSuccess, p.a.do(setPacket(7, "k", "w")).Status(), "nothing is pending")
+	again := login(t, p.n0, durableFeatures...).do(durably(setPacket(7, "k", "x"), majority, time.Millisecond))
+	assert.Equal(t, mcbp.StatusSyncWriteAmbiguous, again.Status(), "it knows its topology, of which nobody is there")
 }
 
 // A replica that was away hears of the end of what it has, and gets as a document what it does not have.
