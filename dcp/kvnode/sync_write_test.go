@@ -71,8 +71,10 @@ func TestADurableWriteIsPreparedAcknowledgedAndCommitted(t *testing.T) {
 	p.a.set(7, "k", "old")
 	p.same(t, 7)
 	p.r.hold(true)
+	digest := p.a.stat("vbucket-digest", 7, "digest")
 	answer := w.begin(durably(setPacket(7, "k", "new"), majority, 0))
 	eventually(t, "prepared", func() bool { return p.prepared(p.a) == 2 })
+	assert.Equal(t, digest, p.a.stat("vbucket-digest", 7, "digest"), "the documents are what they were")
 	assert.Equal(t, "old", string(p.a.get(7, "k").Value()), "nobody reads what has no end")
 	assert.Equal(t, mcbp.StatusSyncWriteInProgress, p.a.do(setPacket(7, "k", "other")).Status())
 	assert.Equal(t, mcbp.StatusSyncWriteInProgress, p.a.do(durably(setPacket(7, "k", "other"), majority, 0)).Status())
@@ -573,5 +575,25 @@ func TestAnAcknowledgedDurableWriteOutlivesItsActive(t *testing.T) {
 		for i := range 20 {
 			require.Equal(t, "v", string(p.b.get(7, fmt.Sprint(i)).Value()))
 		}
+	}
+}
+
+// A consumer without a name has nothing to say about what was prepared.
+func TestAConsumerWithoutANameAcknowledgesNothing(t *testing.T) {
+	for name, says := range map[string]bool{"": false, "n1": true} {
+		p := durablePair(t, `[["n0","n1"]]`)
+		require.Equal(t, mcbp.StatusSuccess, p.a.do(durably(setPacket(7, "k", "v"), majority, 0)).Status())
+		p.same(t, 7)
+		p.r.shutStream(7)
+		c := openDCP(t, p.n1, kvnode.RoleConsumer, "another", name)
+		c.write(mcbp.AddStream{VBucket: 7, Opaque: mcbp.Opaque{0xff, 0, 1, 0xff}}.Append(nil))
+		request := c.agreeUntil(mcbp.OpDCPStreamReq)
+		c.write(mcbp.StreamRequestAnswer{
+			Opaque: request.Opaque(), Log: []mcbp.FailoverEntry{{UUID: p.a.failoverLog(7)[0].UUID}},
+		}.Append(nil))
+		if says {
+			c.agreeUntil(mcbp.OpDCPSeqnoAcknowledged)
+		}
+		c.agreeUntil(mcbp.OpDCPAddStream)
 	}
 }
