@@ -104,7 +104,7 @@ func TestTheNodeEndsWhatNobodyWaitsFor(t *testing.T) {
 	defer func() { require.NoError(t, n.Close()) }()
 	require.NoError(t, n.CreateBucket("b", 8))
 	b := n.bucket("b")
-	b.setVBucket(7, mcbp.VBucketActive, []byte(`[["n0","n1"]]`))
+	require.Equal(t, mcbp.StatusSuccess, b.setVBucket(7, mcbp.VBucketActive, []byte(`[["n0","n1"]]`)))
 	it := &item{key: "k", level: mcbp.DurabilityMajority}
 	w, status := b.vb(7).prepare(mcbp.OpSet, it, 0, time.Now(), time.Now().Add(time.Millisecond))
 	require.Equal(t, mcbp.StatusSuccess, status)
