@@ -156,6 +156,11 @@ func TestVBucketStates(t *testing.T) {
 		"broken JSON":   topologyPacket(9, "{", mcbp.DatatypeJSON),
 		"no chains":     topologyPacket(9, `{"topology":"x"}`, mcbp.DatatypeJSON),
 		"three chains":  topologyPacket(9, `{"topology":[["a"],["b"],["c"]]}`, mcbp.DatatypeJSON),
+		"empty chain":   topologyPacket(9, `{"topology":[["a"],[]]}`, mcbp.DatatypeJSON),
+		"long chain":    topologyPacket(9, `{"topology":[["a","b","c","d","e"]]}`, mcbp.DatatypeJSON),
+		"no active":     topologyPacket(9, `{"topology":[["a"],[null,"a"]]}`, mcbp.DatatypeJSON),
+		"no name":       topologyPacket(9, `{"topology":[["a",""]]}`, mcbp.DatatypeJSON),
+		"one twice":     topologyPacket(9, `{"topology":[["a","b","b"]]}`, mcbp.DatatypeJSON),
 		"not said JSON": topologyPacket(9, `{"topology":[["a"]]}`, 0),
 	} {
 		assert.Equal(t, mcbp.StatusInvalid, c.do(p).Status(), name)

@@ -24,10 +24,7 @@ func (c *consumer) apply(s *passiveStream, f mcbp.Frame) error {
 		}
 	case mcbp.OpDCPPrepare:
 		if m, err := mcbp.ParsePrepare(f); err == nil {
-			status = c.document(s, m.Key, &item{
-				kind: prepared, level: m.Level, value: append([]byte(nil), m.Value...), datatype: m.Datatype, cas: m.CAS, seqno: m.BySeqno,
-				rev: m.RevSeqno, flags: m.Flags, expiry: m.Expiration, deleted: m.Deleted,
-			})
+			status = c.document(s, m.Key, prepareOf(m))
 		}
 	case mcbp.OpDCPCommit, mcbp.OpDCPAbort:
 		if m, err := mcbp.ParseCompletion(f); err == nil {

@@ -23,8 +23,8 @@ type item struct {
 	// kind says what the version is if it is not a document; level goes with a prepare.
 	kind  itemKind
 	level mcbp.DurabilityLevel
-	// prior is the seqno of the prepare that this version ended, 0 if there was none. since is how long before there was something
-	// prepared or aborted of the key all the time: from that seqno on, 0 if there was nothing.
+	// prior is the seqno of the prepare whose commit or abort this version is, 0 if it is something else. since is how long before
+	// there was something prepared or aborted of the key all the time: from that seqno on, 0 if there was nothing.
 	prior, since uint64
 
 	older, newer *item

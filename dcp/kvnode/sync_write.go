@@ -163,7 +163,7 @@ func (v *vbucket) endPrepare(old *item) {
 func (it *item) commitAt(seqno uint64) *item {
 	return &item{
 		key: it.key, value: it.value, datatype: it.datatype, deleted: it.deleted, cas: it.cas, seqno: seqno, rev: it.rev, flags: it.flags,
-		expiry: it.expiry, deleteTime: it.deleteTime,
+		expiry: it.expiry, deleteTime: it.deleteTime, prior: it.seqno,
 	}
 }
 
@@ -314,11 +314,26 @@ func (v *vbucket) acknowledged(s *activeStream, seqno uint64) {
 	v.progress()
 }
 
+// prepareOf is a prepare as its producer has it, but for the key. One that deletes does not expire, and says when it was made instead.
+func prepareOf(m mcbp.Prepare) *item {
+	it := &item{
+		kind: prepared, level: m.Level, value: append([]byte(nil), m.Value...), datatype: m.Datatype, cas: m.CAS, seqno: m.BySeqno,
+		rev: m.RevSeqno, flags: m.Flags, expiry: m.Expiration, deleted: m.Deleted,
+	}
+	if it.deleted {
+		it.expiry, it.deleteTime = 0, m.Expiration
+	}
+	return it
+}
+
 // completion makes the end of a durable write that the active has decided. The caller holds the consumer.
 func (c *consumer) completion(s *passiveStream, m mcbp.Completion) mcbp.Status {
 	key, status := c.plainKey(m.Key)
 	if status != mcbp.StatusSuccess {
 		return status
+	}
+	if m.Prepared == 0 || m.Prepared >= m.Seqno {
+		return mcbp.StatusInvalid
 	}
 	v := s.vb
 	v.mu.Lock()
@@ -348,6 +363,9 @@ func (s *activeStream) encodeSyncWrite(b []byte, it *item, key []byte) []byte {
 		m := mcbp.Prepare{
 			VBucket: s.vb.id, Opaque: s.request.Opaque, Datatype: datatype, CAS: it.cas, BySeqno: it.seqno, RevSeqno: it.rev,
 			Flags: it.flags, Expiration: it.expiry, Deleted: it.deleted, Level: it.level, Key: key, Value: value,
+		}
+		if it.deleted { // which does not expire, so there is room for when it was deleted
+			m.Expiration = it.deleteTime
 		}
 		return m.Append(b)
 	case gap:

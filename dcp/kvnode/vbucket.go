@@ -60,9 +60,6 @@ func (v *vbucket) put(it *item) {
 	if p := v.prepares[it.key]; p != nil {
 		v.endPrepare(p)
 		it.follows(p)
-		if p.kind == prepared {
-			it.prior = p.seqno
-		}
 	}
 	v.drop(v.items[it.key])
 	v.items[it.key] = it

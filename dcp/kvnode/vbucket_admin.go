@@ -43,10 +43,27 @@ func (c *conn) vbucketTopology(f mcbp.Frame) (topology []byte, ok bool) {
 		return nil, true
 	}
 	var chains [][]*string
-	if err := json.Unmarshal(meta.Topology, &chains); err != nil || len(chains) < 1 || len(chains) > 2 {
+	err := json.Unmarshal(meta.Topology, &chains)
+	if err != nil || len(chains) < 1 || len(chains) > 2 || slices.ContainsFunc(chains, isNoChain) {
 		return nil, false
 	}
 	return slices.Clone(meta.Topology), true
+}
+
+// maxChain is the longest chain of a topology: an active and three replicas.
+const maxChain = 4
+
+// isNoChain says what a chain must not be: empty or too long, without an active, or with a member twice, which would have two votes.
+func isNoChain(members []*string) bool {
+	if len(members) == 0 || len(members) > maxChain || members[0] == nil {
+		return true
+	}
+	for i, name := range members {
+		if name != nil && (*name == "" || slices.ContainsFunc(members[:i], func(m *string) bool { return m != nil && *m == *name })) {
+			return true
+		}
+	}
+	return false
 }
 
 // getVBucket answers GET_VBUCKET with the state as four bytes.
