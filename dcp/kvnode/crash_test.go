@@ -55,7 +55,7 @@ func dump(t testing.TB, n *kvnode.Node, vb uint16) copyOf {
 	all := copyOf{docs: map[string]version{}, log: answer.Log, high: high}
 	for {
 		switch f := c.read(); f.Opcode() {
-		case mcbp.OpDCPSnapshotMarker:
+		case mcbp.OpDCPSnapshotMarker, mcbp.OpDCPSeqnoAdvanced:
 		case mcbp.OpDCPMutation:
 			m, err := mcbp.ParseMutation(f)
 			require.NoError(t, err)
@@ -124,8 +124,16 @@ type crashing struct {
 	active []int
 	// acked and durable are what each vbucket's writer knows: what was acknowledged, and what was after a SEQNO_PERSISTENCE.
 	acked, durable []map[string]version
-	relays         []*relay
-	lost, rolled   int
+	// hopes is what each vbucket's durable writers know; kept is which of their attempts must be there when all is connected again, and
+	// what says what has happened.
+	hopes  [][]hopes
+	kept   []func(attempt) bool
+	what   []string
+	fault  atomic.Value
+	cycles int
+
+	relays                 []*relay
+	lost, rolled, promoted int
 }
 
 const crashKeys = 12
@@ -162,6 +170,7 @@ func (k *crashing) connect() {
 		defer admins[i].socket.Close()
 	}
 	for _, vb := range k.vbuckets() {
+		k.decided(vb)
 		eventually(t, "copies are the same", func() bool {
 			var all []string
 			for _, c := range admins {
@@ -170,6 +179,15 @@ func (k *crashing) connect() {
 			}
 			return all[0] == all[1] && all[1] == all[2]
 		})
+	}
+	onDisk := k.rng.IntN(2) == 0
+	if onDisk {
+		for _, c := range admins {
+			c.settled()
+		}
+	}
+	for _, vb := range k.vbuckets() {
+		k.verify(vb, onDisk)
 	}
 }
 
@@ -243,6 +261,7 @@ func (k *crashing) writeAlone() {
 // cycle writes, takes some nodes down while it does, brings them back, and compares.
 func (k *crashing) cycle() {
 	t := k.t
+	k.cycles++
 	for _, n := range k.nodes {
 		n.SetDiskRate(0)
 	}
@@ -259,6 +278,15 @@ func (k *crashing) cycle() {
 		clients = append(clients, c)
 		rng := rand.New(rand.NewPCG(k.rng.Uint64(), 0))
 		writers.Go(func() { k.writer(vb, rng, c, &ops) })
+		for w, h := range k.hopes[vb] {
+			c := login(t, k.nodes[k.active[vb]], append(replicationFeatures, durableFeatures...)...)
+			clients = append(clients, c)
+			rng, keys := rand.New(rand.NewPCG(k.rng.Uint64(), 0)), []string{}
+			for i := range durableKeys {
+				keys = append(keys, durableKey(w, i))
+			}
+			writers.Go(func() { k.durableWriter(vb, h, keys, rng, c, &ops) })
+		}
 	}
 	until := 1 + k.rng.Int64N(200)
 	eventually(t, "documents are written", func() bool { return ops.Load() >= until })
@@ -283,6 +311,7 @@ func (k *crashing) cycle() {
 		r.close()
 	}
 	k.relays = nil
+	require.Nil(t, k.fault.Load())
 	for _, i := range victims {
 		require.NoError(t, k.nodes[i].Restart())
 		k.nodes[i].SetDiskRate(0)
@@ -294,7 +323,7 @@ func (k *crashing) cycle() {
 }
 
 // compare looks for what must not be lost, and for copies that differ where they claim not to. Sometimes it then fails the
-// active over.
+// active over, to the copy that has most of what was prepared.
 func (k *crashing) compare(vb int, how []string) {
 	t := k.t
 	copies := make([]copyOf, len(k.nodes))
@@ -328,21 +357,26 @@ func (k *crashing) compare(vb int, how []string) {
 	if how[k.active[vb]] != "" {
 		k.acked[vb], k.durable[vb] = versions(active), versions(active) // all that a restart finds is on disk
 	}
-	if k.rng.IntN(4) > 0 {
+	old, next := k.active[vb], k.active[vb]
+	if k.rng.IntN(4) == 0 || how[old] == "killed" && k.rng.IntN(2) == 0 {
+		next = k.best(vb)
+	}
+	k.what[vb], k.kept[vb] = fmt.Sprintf("%s, then on n%d", what, next), k.keeps(old, next, how)
+	if next == old {
 		return
 	}
-	old := k.active[vb]
-	k.active[vb] = (old + 1 + k.rng.IntN(len(k.nodes)-1)) % len(k.nodes)
-	demoted, promoted := login(t, k.nodes[old]), login(t, k.nodes[k.active[vb]])
+	k.promoted++
+	k.active[vb] = next
+	demoted, promoted := login(t, k.nodes[old]), login(t, k.nodes[next], mcbp.FeatureJSON)
 	defer demoted.socket.Close()
 	defer promoted.socket.Close()
 	demoted.setVBucket(uint16(vb), mcbp.VBucketReplica)
-	promoted.setVBucket(uint16(vb), mcbp.VBucketActive)
-	for i, c := range map[int]*client{old: demoted, k.active[vb]: promoted} {
+	promoted.topology(uint16(vb), k.chains(next))
+	for i, c := range map[int]*client{old: demoted, next: promoted} {
 		k.nodes[i].SetDiskRate(0)
 		c.settled()
 	}
-	k.acked[vb], k.durable[vb] = versions(copies[k.active[vb]]), map[string]version{}
+	k.acked[vb], k.durable[vb] = versions(copies[next]), map[string]version{}
 }
 
 func versions(c copyOf) map[string]version {
@@ -353,8 +387,8 @@ func versions(c copyOf) map[string]version {
 	return list
 }
 
-// Nodes that are killed at any moment, and come back, lose nothing that they said was on disk, and no replica differs from
-// its active where both claim the same history.
+// Nodes that are killed at any moment, and come back, lose nothing that they said was on disk, nor what a durable write's level promises,
+// and no replica differs from its active where both claim the same history.
 func TestCrashes(t *testing.T) {
 	seed := *crashSeed
 	if seed == 0 {
@@ -371,13 +405,22 @@ func TestCrashes(t *testing.T) {
 	for _, vb := range k.vbuckets() {
 		k.active = append(k.active, vb%len(k.nodes))
 		k.acked, k.durable = append(k.acked, map[string]version{}), append(k.durable, map[string]version{})
-		for i, n := range k.nodes {
-			c := login(t, n)
-			state := mcbp.VBucketReplica
-			if i == k.active[vb] {
-				state = mcbp.VBucketActive
+		k.kept, k.what = append(k.kept, nil), append(k.what, "")
+		k.hopes = append(k.hopes, nil)
+		for w := range durableWriters {
+			h := hopes{}
+			for i := range durableKeys {
+				h[durableKey(w, i)] = []attempt{{deleted: true, level: onEveryDisk}}
 			}
-			c.setVBucket(uint16(vb), state)
+			k.hopes[vb] = append(k.hopes[vb], h)
+		}
+		for i, n := range k.nodes {
+			c := login(t, n, mcbp.FeatureJSON)
+			if i == k.active[vb] {
+				c.topology(uint16(vb), k.chains(i))
+			} else {
+				c.setVBucket(uint16(vb), mcbp.VBucketReplica)
+			}
 			c.settled() // a copy that the disk has not heard of would be gone
 			c.socket.Close()
 		}
@@ -385,5 +428,8 @@ func TestCrashes(t *testing.T) {
 	for range *crashes {
 		k.cycle()
 	}
-	t.Logf("%d acknowledged writes that were not on disk were lost, %d streams began with a rollback", k.lost, k.rolled)
+	k.writeAlone()
+	k.connect()
+	t.Logf("%d acknowledged writes that were not on disk were lost, %d streams began with a rollback, %d replicas were promoted",
+		k.lost, k.rolled, k.promoted)
 }

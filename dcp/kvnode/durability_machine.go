@@ -101,14 +101,15 @@ func (d *durability) reached(complete, persisted uint64) {
 	d.raise()
 }
 
-// raise brings highPrepared to where it belongs.
+// raise brings highPrepared to where it belongs. What has ended counts when the copy is whole only: before that, its end says nothing of
+// others, which something newer may have replaced that has not come yet.
 func (d *durability) raise() {
-	from, _ := d.find(d.highPrepared + 1)
-	for _, w := range d.queue[from:] {
-		if !d.has(w) {
-			return
-		}
-		d.highPrepared = w.seqno
+	at, _ := d.find(d.highPrepared + 1)
+	for ; at < len(d.queue) && d.has(d.queue[at]); at++ {
+		d.highPrepared = d.queue[at].seqno
+	}
+	if d.highCompleted <= d.complete && (at == len(d.queue) || d.queue[at].seqno > d.highCompleted) {
+		d.highPrepared = max(d.highPrepared, d.highCompleted)
 	}
 }
 
@@ -130,9 +131,6 @@ func (d *durability) completed(seqno uint64) {
 // their place.
 func (d *durability) ended(seqno uint64) {
 	d.highCompleted = max(d.highCompleted, seqno)
-	if at, _ := d.find(d.highPrepared + 1); at == len(d.queue) || d.queue[at].seqno > seqno {
-		d.highPrepared = max(d.highPrepared, seqno)
-	}
 	d.raise()
 }
 

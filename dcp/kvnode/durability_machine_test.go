@@ -117,6 +117,33 @@ func TestTheNodeEndsWhatNobodyWaitsFor(t *testing.T) {
 	}
 }
 
+// How far a copy has what was prepared counts what has ended, in whatever order, but nothing of a snapshot that is not whole: that there is an
+// end of one write says nothing of others, which something newer may have replaced.
+func TestWhatHasEndedIsPreparedToo(t *testing.T) {
+	d := newDurability("a")
+	for seqno := uint64(1); seqno <= 3; seqno++ {
+		d.prepare(preparedWrite{seqno: seqno, level: mcbp.DurabilityPersistToMajority})
+	}
+	d.reached(9, 0)
+	d.completed(2)
+	require.Equal(t, []uint64{0, 2}, []uint64{d.highPrepared, d.highCompleted}, "1 is not here")
+	d.completed(1)
+	require.Equal(t, []uint64{2, 2}, []uint64{d.highPrepared, d.highCompleted})
+	d.reached(9, 9)
+	require.EqualValues(t, 3, d.highPrepared)
+
+	d = newDurability("b")
+	d.reached(4, 4)
+	d.completed(6)
+	require.Equal(t, []uint64{0, 6}, []uint64{d.highPrepared, d.highCompleted}, "5 may be on its way")
+	d.reached(9, 4)
+	require.EqualValues(t, 6, d.highPrepared)
+	d.ended(20)
+	require.EqualValues(t, 6, d.highPrepared)
+	d.rolledBack(3)
+	require.Equal(t, []uint64{3, 3}, []uint64{d.highPrepared, d.highCompleted})
+}
+
 func TestWithoutATopologyNothingIsPossible(t *testing.T) {
 	d := newDurability("a")
 	d.assume(true, nil)
@@ -283,6 +310,7 @@ func TestAReplicaSaysWhatItHas(t *testing.T) {
 				d.reached(complete, persisted)
 				require.Len(t, d.queue, len(levels))
 				require.GreaterOrEqual(t, d.highPrepared, said)
+				require.True(t, d.highPrepared == said || d.highPrepared <= complete, "%d of a whole copy up to %d", d.highPrepared, complete)
 				said = d.highPrepared
 				has := func(seqno uint64) bool {
 					return seqno <= complete && (levels[seqno] != mcbp.DurabilityPersistToMajority || seqno <= persisted)
