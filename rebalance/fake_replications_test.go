@@ -138,6 +138,11 @@ func (r *fakeReplications) point(ctx context.Context, vb uint16, producer string
 	if r.stream(vb) == producer {
 		return nil
 	}
+	if was := r.stream(vb); was != "" && producer != "" {
+		r.world.mu.Lock()
+		r.world.sayf("vb %d: %s streams from %s when it is to stream from %s", vb, r.node, was, producer)
+		r.world.mu.Unlock()
+	}
 	what := "open"
 	if producer == "" {
 		what = "close"
