@@ -21,6 +21,8 @@ type bucketWork struct {
 	run  string
 	// keep are the nodes that shall hold the bucket; empty means all active members.
 	keep []string
+	// giveUp are the nodes of a graceful failover: they keep their copies, and none stays active.
+	giveUp []string
 	// planned is a plan that is to be executed as it is, nil if there is none.
 	planned *Plan
 
@@ -48,19 +50,25 @@ func (e *environment) chooseBuckets(ctx context.Context, names []string) ([]stri
 }
 
 // resolve decides once which nodes shall hold the bucket.
-func (w *bucketWork) resolve() (err error) {
-	if w.planned != nil {
+func (w *bucketWork) resolve(ctx context.Context) (err error) {
+	switch {
+	case w.planned != nil:
 		w.kept, err = w.env.plannedNodes(w.planned)
-		return err
+	case len(w.giveUp) > 0:
+		var doc store.BucketDoc
+		if doc, err = w.env.buckets.Get(ctx, w.name); err == nil {
+			w.kept, err = w.env.nodes.named(doc.Servers)
+		}
+	default:
+		w.kept, err = w.env.nodes.keepers(w.keep)
 	}
-	w.kept, err = w.env.nodes.keepers(w.keep)
 	return err
 }
 
 // prepare brings the bucket to its new nodes, repairs it, decides the map that it shall have, and takes an epoch for the
 // moves.
 func (w *bucketWork) prepare(ctx context.Context) error {
-	if err := w.resolve(); err != nil {
+	if err := w.resolve(ctx); err != nil {
 		return err
 	}
 	if err := w.fits(ctx); err != nil {
@@ -112,6 +120,9 @@ func (w *bucketWork) fits(ctx context.Context) error {
 // target is the map that the moves shall lead to. A plan's is not made anew: the repair that came before must have left
 // what the plan starts from.
 func (w *bucketWork) target(doc store.BucketDoc, kept []Node) (vbmap.Map, error) {
+	if len(w.giveUp) > 0 {
+		return gracefulTarget(doc, w.giveUp)
+	}
 	if w.planned == nil {
 		return w.env.target(doc, kept)
 	}

@@ -68,6 +68,8 @@ type Config struct {
 	Connections int
 	// JanitorInterval is the time between two periodic runs of the janitor; 0 means 5 s.
 	JanitorInterval time.Duration
+	// Retry says whether rebalances that failed are started again by themselves.
+	Retry RetryConfig
 	// Seed makes the maps that are generated reproducible.
 	Seed uint64
 }
@@ -167,6 +169,11 @@ func (c Config) validate() (Config, error) {
 		c.JanitorInterval = 5 * time.Second
 	}
 	c.Limits = c.Limits.withDefaults()
+	retry, err := c.Retry.validate()
+	if err != nil {
+		return c, err
+	}
+	c.Retry = retry
 	return c, nil
 }
 

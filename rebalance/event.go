@@ -14,7 +14,9 @@ type (
 	// RebalanceStarted is published when a rebalance was accepted.
 	RebalanceStarted struct {
 		ID string
-		At time.Time
+		// RetryOf is as in [Report].
+		RetryOf string
+		At      time.Time
 	}
 	// RebalanceEnded is published when its report is complete.
 	RebalanceEnded struct{ Report Report }

@@ -27,6 +27,8 @@ type interrupted struct {
 	store   store.Store
 	cluster *Cluster
 	before  map[uint16]uint64
+	// retry is for those that are opened again.
+	retry RetryConfig
 }
 
 func newInterrupted(t *testing.T, vbuckets int) *interrupted {

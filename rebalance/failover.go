@@ -145,6 +145,24 @@ func (c *Cluster) Failover(ctx context.Context, request FailoverRequest) (*Failo
 	return report, nil
 }
 
+// GracefulFailover gives nodes up without losing anything: a rebalance first makes other copies active, then the nodes,
+// which only hold replicas by then, are failed over. It returns at once; the report of the run has the failover in it. It
+// is refused as [Cluster.Failover] is, with *[UnsafeFailover] also where no copy but the node's would be left, and with
+// [ErrRebalanceRunning].
+func (c *Cluster) GracefulFailover(ctx context.Context, nodes []string) (*Run, error) {
+	nodes = distinct(nodes)
+	if len(nodes) == 0 {
+		return nil, errNothingToFailOver
+	}
+	if _, err := c.env.nodes.named(nodes); err != nil {
+		return nil, err
+	}
+	if err := c.env.checkFailover(ctx, FailoverRequest{Nodes: nodes}); err != nil {
+		return nil, c.closedError(err)
+	}
+	return c.run(ctx, Request{giveUp: nodes})
+}
+
 // problem is what was not done in the first bucket in which anything was not.
 func (r *FailoverReport) problem() error {
 	var err error

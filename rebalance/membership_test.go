@@ -17,7 +17,7 @@ import (
 // reopened is the cluster opened again on its store, with these nodes in the configuration.
 func (i *interrupted) reopened(nodes ...Node) error {
 	i.close()
-	config, err := Config{Store: i.store, Nodes: nodes, JanitorInterval: 24 * time.Hour}.validate()
+	config, err := Config{Store: i.store, Nodes: nodes, JanitorInterval: 24 * time.Hour, Retry: i.retry}.validate()
 	require.NoError(i.t, err)
 	buckets, err := store.NewBuckets(i.t.Context(), i.store)
 	require.NoError(i.t, err)

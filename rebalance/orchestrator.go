@@ -26,6 +26,12 @@ type orchestrator struct {
 	run      *runningRebalance
 	lostLink bool
 
+	// retry decides about rebalances that failed; retryAt is when the next one begins.
+	retry   *retryMachine
+	retryAt time.Time
+
+	// failovers are the requests for failovers that have not begun, by caller.
+	failovers map[int]FailoverRequest
 	// operations are the failovers and changes of members that have not ended, by caller.
 	operations map[int]operationWork
 }
@@ -37,6 +43,10 @@ type runningRebalance struct {
 	pid     *actors.PID
 	// over says that it has told its end, which is being put on record.
 	over bool
+	// stopped is why it was asked to stop, if not by [Run.Stop].
+	stopped error
+	// report is that of a graceful failover's rebalance, while its nodes are being failed over.
+	report Report
 }
 
 // Request says what a rebalance is to do.
@@ -49,6 +59,9 @@ type Request struct {
 	// when [Cluster.Plan] made it, the rebalance is refused, or fails before the bucket's first move, with a
 	// *[PlanChangedError].
 	Plan *Plan
+
+	// giveUp makes it a graceful failover of these nodes: they become replicas only, and are failed over at the end.
+	giveUp []string
 }
 
 // The messages of the orchestrator.
@@ -69,7 +82,10 @@ type (
 const linkLostPause = 500 * time.Millisecond
 
 func newOrchestrator(e *environment) *orchestrator {
-	return &orchestrator{env: e, log: e.log("orchestrator"), machine: newOrchestratorMachine(), callers: map[int]actors.From{}, operations: map[int]operationWork{}}
+	return &orchestrator{
+		env: e, log: e.log("orchestrator"), machine: newOrchestratorMachine(), callers: map[int]actors.From{}, operations: map[int]operationWork{},
+		retry: newRetryMachine(e.config.Retry), failovers: map[int]FailoverRequest{},
+	}
 }
 
 // Init starts the members of the buckets that are in the store, and has the janitor look after them.
@@ -114,12 +130,17 @@ func (o *orchestrator) HandleCall(c *actors.Context, from actors.From, msg any) 
 		o.perform(c, o.machine.clean(o.remember(from), m.reason))
 	case failoverCall:
 		id := o.remember(from)
-		o.operations[id] = o.env.failoverWork(m.request)
+		o.operations[id], o.failovers[id] = o.env.failoverWork(m.request), m.request
 		o.perform(c, o.machine.failover(id))
 	case changeCall:
 		id := o.remember(from)
 		o.operations[id] = m.work()
 		o.perform(c, o.machine.change(id))
+	case pendingRetryCall:
+		from.Reply(o.pendingRetry(c))
+	case cancelRetryCall:
+		o.performRetry(c, o.retry.cancel())
+		from.Reply(nil)
 	case stateCall:
 		from.Reply(o.machine.state)
 	default:
@@ -139,7 +160,11 @@ func (o *orchestrator) start(c *actors.Context, from actors.From, m startCall) {
 		m.run.started = c.Clock().Now()
 		o.run = &runningRebalance{Run: m.run, request: m.request}
 	}
+	accepted := o.machine.state == Idle
 	o.perform(c, o.machine.start(o.remember(from), m.run.id))
+	if accepted {
+		o.performRetry(c, o.retry.started(m.run.id))
+	}
 }
 
 // newRunID names a rebalance.
@@ -166,6 +191,10 @@ func (o *orchestrator) HandleInfo(c *actors.Context, msg any) error {
 		o.answered(c, m)
 	case operationEnded:
 		o.operationEnded(c, m)
+	case retryChecked:
+		o.performRetry(c, o.retry.checked(m.check, m.err))
+	case retryDue:
+		o.performRetry(c, o.retry.due(m.timer))
 	case stopOverdue:
 		o.perform(c, o.machine.stopOverdue(m.run))
 	case janitorTick:
@@ -200,6 +229,7 @@ func (o *orchestrator) perform(c *actors.Context, effects []orchestratorEffect) 
 			o.startRebalance(c)
 		case stopRebalance:
 			o.log.Info("rebalance_stopping", "rebalance_id", e.Run)
+			o.run.stopped = o.stopCause()
 			c.Send(o.run.pid, rebalanceStop{})
 			c.SendAfter(o.env.config.Limits.Stop, stopOverdue{e.Run})
 		case steerRebalance:
@@ -230,6 +260,7 @@ func (o *orchestrator) answer(e answerCaller) {
 	from := o.callers[e.ID]
 	delete(o.callers, e.ID)
 	delete(o.operations, e.ID)
+	delete(o.failovers, e.ID)
 	if e.Err != nil {
 		from.Fail(e.Err)
 		return
@@ -241,7 +272,7 @@ func (o *orchestrator) startRebalance(c *actors.Context) {
 	run := o.run
 	o.env.desk.began(run.Run)
 	o.log.Info("rebalance_started", "rebalance_id", run.id, "keep", run.request.Keep)
-	o.env.events.Publish(RebalanceStarted{ID: run.id, At: run.started})
+	o.env.events.Publish(RebalanceStarted{ID: run.id, RetryOf: run.retryOf, At: run.started})
 	pid, err := c.StartLink(newRebalancer(o.env, run.id, run.request, c.Self(), run.board), actors.WithKind("rebalancer"))
 	if err != nil {
 		o.ended(c, o.brokenReport(c, err))

@@ -117,6 +117,9 @@ func (m *orchestratorMachine) ended(run string, outcome Outcome) []orchestratorE
 	if m.state == Idle || m.run != run {
 		return nil
 	}
+	if m.operation.ID != 0 && m.operation.Run == run {
+		return m.operationEnded(m.operation.ID) // a graceful failover is at its end
+	}
 	m.state, m.run = Idle, ""
 	if m.waiting.ID != 0 {
 		return m.beginWaiting()

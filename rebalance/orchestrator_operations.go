@@ -39,6 +39,10 @@ const interruptBackstop = time.Minute
 func (o *orchestrator) startOperation(c *actors.Context, op operation) {
 	work := o.operations[op.ID]
 	delete(o.operations, op.ID)
+	delete(o.failovers, op.ID)
+	if op.State == FailingOver && op.Run == "" {
+		o.performRetry(c, o.retry.started(""))
+	}
 	c.Go(func(ctx context.Context) any {
 		value, err := work(ctx)
 		return operationEnded{op, value, err}
@@ -54,6 +58,10 @@ func (o *orchestrator) resumeFailover(c *actors.Context, request FailoverRequest
 }
 
 func (o *orchestrator) operationEnded(c *actors.Context, m operationEnded) {
+	if m.operation.Run != "" {
+		o.gaveUp(c, m)
+		return
+	}
 	if from, waits := o.callers[m.operation.ID]; waits {
 		delete(o.callers, m.operation.ID)
 		if m.err != nil {

@@ -35,6 +35,19 @@ func (o *orchestrator) ended(c *actors.Context, report Report) {
 	if o.run == nil || o.run.id != report.ID || o.run.over {
 		return
 	}
+	if len(o.run.request.giveUp) > 0 && report.Outcome == Complete && o.giveUp(c, &report) {
+		return
+	}
+	o.conclude(c, report)
+}
+
+// conclude puts the report on record and tells it.
+func (o *orchestrator) conclude(c *actors.Context, report Report) {
+	report.RetryOf = o.run.retryOf
+	if report.Outcome == Stopped && o.run.stopped != nil {
+		report.Err = o.run.stopped
+		report.conclude()
+	}
 	if report.Outcome != Complete {
 		o.tellEnd(c, report)
 		o.env.save(report, func() {})
@@ -61,7 +74,9 @@ func (o *orchestrator) tellEnd(c *actors.Context, report Report) {
 	}
 	o.env.desk.ended(report)
 	o.run.board.end(&report)
+	request := o.run.request
 	o.run = nil
 	o.env.events.Publish(RebalanceEnded{report})
 	o.perform(c, o.machine.ended(report.ID, report.Outcome))
+	o.considerRetry(c, request, report)
 }

@@ -140,7 +140,7 @@ func (r *rebalancer) next(c *actors.Context) error {
 	}
 	name := r.todo[0]
 	r.todo = r.todo[1:]
-	r.at = &bucketWork{env: r.env, name: name, run: r.report.ID, keep: r.request.Keep, planned: r.request.Plan}
+	r.at = &bucketWork{env: r.env, name: name, run: r.report.ID, keep: r.request.Keep, giveUp: r.request.giveUp, planned: r.request.Plan}
 	r.report.Buckets = append(r.report.Buckets, BucketReport{Name: name, Started: c.Clock().Now()})
 	work, report := r.at, r.report
 	r.run(c, func(ctx context.Context) any {

@@ -28,11 +28,17 @@ func (e *environment) openAccount(ctx context.Context, report Report, request Re
 		return nil, report, err
 	}
 	kept := namesOf(keep)
-	if request.Plan != nil {
+	switch {
+	case request.Plan != nil:
 		kept = request.Plan.names()
+	case len(request.giveUp) > 0:
+		kept = without(servers, request.giveUp...)
 	}
 	report.Nodes.Failed = namesOf(e.nodes.failedOver())
 	report.describeNodes(servers, kept)
+	if len(request.giveUp) > 0 {
+		report.Type = GracefulFailoverType
+	}
 	return names, report, e.saveRunning(ctx, report)
 }
 

@@ -27,6 +27,8 @@ const (
 	NodeAddition    RebalanceType = "node_addition"
 	NodeRemoval     RebalanceType = "node_removal"
 	SwapRebalance   RebalanceType = "swap_rebalance"
+	// GracefulFailoverType is a graceful failover: the nodes removed are failed over at its end.
+	GracefulFailoverType RebalanceType = "graceful_failover"
 )
 
 // Seconds is a length of time.
@@ -64,6 +66,10 @@ type Report struct {
 	Nodes        ReportNodes `json:"nodes_info"`
 	// Buckets are those that were begun, in order.
 	Buckets []BucketReport `json:"buckets"`
+	// RetryOf is the rebalance that failed first, if this one was started again by itself.
+	RetryOf string `json:"retry_of,omitempty"`
+	// Failover is the end of a graceful failover; nil if it did not come to that.
+	Failover *FailoverReport `json:"failover,omitempty"`
 }
 
 // ReportNodes are the nodes of a rebalance by their part in it. All are sorted.

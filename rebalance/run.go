@@ -17,6 +17,7 @@ type Run struct {
 	orchestrator *actors.PID
 	board        *board
 	started      time.Time // set before the handle is given away
+	retryOf      string    // as in [Report]
 }
 
 func newRun(orchestrator *actors.PID) *Run {

@@ -117,6 +117,18 @@ func Failover(m Map, nodes ...string) Map {
 	return left
 }
 
+// GracefulFailover is the map in which nodes have no active any more where another copy can be it: of each chain the others
+// come first, then the nodes, both in their old order, then undefined members (rebalance.md §7.7).
+func GracefulFailover(m Map, nodes ...string) Map {
+	ordered := make(Map, len(m))
+	for vb, chain := range m {
+		staying := chain.Without(nodes...).Members()
+		leaving := chain.Without(staying...).Members()
+		ordered[vb] = append(Chain(staying), leaving...).Aligned(len(chain))
+	}
+	return ordered
+}
+
 // Stream is one replica stream: Consumer gets vbucket VB from Producer.
 type Stream struct {
 	VB                 int
