@@ -16,7 +16,7 @@ import (
 )
 
 var (
-	sims = flag.Int("sims", 12, "how many simulations to run")
+	sims = flag.Int("sims", 8, "how many simulations to run")
 	only = flag.Uint64("seed", 0, "the seed of the only one to run, from 1; 0 runs all")
 )
 
@@ -36,8 +36,11 @@ func simulate(t *testing.T, seed uint64) {
 			w := newWorld(t, seed)
 			w.startWriters()
 			for range 5 + w.dice.IntN(8) {
-				w.happen()
-				w.elapse(w.pause(30 * time.Second))
+				most := 30 * time.Second
+				if w.happen() && w.dice.IntN(4) > 0 {
+					most = 50 * w.net.latency // while it moves something
+				}
+				w.elapse(w.pause(most))
 			}
 			w.heal()
 			w.settle()
@@ -46,14 +49,15 @@ func simulate(t *testing.T, seed uint64) {
 	})
 }
 
-// happen does one thing of those that can happen.
-func (w *world) happen() {
+// happen does one thing of those that can happen, and reports whether it was to begin a rebalance.
+func (w *world) happen() (moves bool) {
 	n := w.nodes[w.dice.IntN(len(w.nodes))]
 	long := w.pause(3 * time.Minute)
 	manager := w.manager()
 	switch w.dice.IntN(10) {
 	case 0, 1, 2:
 		w.rebalance()
+		return true
 	case 3:
 		w.stopRebalance()
 	case 4:
@@ -79,6 +83,7 @@ func (w *world) happen() {
 			w.net.reset(l.name, n.addr())
 		}
 	}
+	return false
 }
 
 // later takes a fault back.

@@ -24,7 +24,7 @@ import (
 
 const (
 	bucket   = "orders"
-	vbuckets = 8
+	vbuckets = 16
 	// bound is how long, in virtual time, anything may take that has to end.
 	bound = time.Hour
 	// observer is who looks at the nodes. Nothing that happens to the network happens to it.
@@ -97,7 +97,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 			t.Logf("the end of the log:\n%s", w.said.tail(400))
 		}
 	})
-	w.net = newNetwork(seed, time.Duration(w.dice.Int64N(int64(3*time.Millisecond))))
+	w.net = newNetwork(seed, []time.Duration{time.Millisecond, 5 * time.Millisecond, 50 * time.Millisecond}[w.dice.IntN(3)])
 	buckets, err := store.NewBuckets(t.Context(), w.store)
 	require.NoError(t, err)
 	w.buckets = buckets
