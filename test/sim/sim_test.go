@@ -16,7 +16,7 @@ import (
 )
 
 var (
-	sims = flag.Int("sims", 8, "how many simulations to run")
+	sims = flag.Int("sims", 4, "how many simulations to run")
 	only = flag.Uint64("seed", 0, "the seed of the only one to run, from 1; 0 runs all")
 )
 
