@@ -119,12 +119,12 @@ func (w *bucketWork) fits(ctx context.Context) error {
 
 // target is the map that the moves shall lead to. A plan's is not made anew: the repair that came before must have left
 // what the plan starts from.
-func (w *bucketWork) target(doc store.BucketDoc, kept []Node) (vbmap.Map, error) {
+func (w *bucketWork) target(ctx context.Context, doc store.BucketDoc, kept []Node) (vbmap.Map, error) {
 	if len(w.giveUp) > 0 {
 		return gracefulTarget(doc, w.giveUp)
 	}
 	if w.planned == nil {
-		return w.env.target(doc, kept)
+		return w.env.target(ctx, doc, kept)
 	}
 	bucket := w.planned.bucket(w.name)
 	return bucket.Target, bucket.startsFrom(doc, w.planned.names())
@@ -193,9 +193,12 @@ func (w *bucketWork) aim(ctx context.Context, kept []Node) (store.BucketDoc, err
 	if _, err := w.env.prepareAgents(ctx, w.name, doc.Servers, w.stamp.Epoch); err != nil {
 		return doc, err
 	}
-	target, err := w.target(doc, kept)
+	target, err := w.target(ctx, doc, kept)
 	if err != nil {
 		return doc, err
+	}
+	if len(w.giveUp) == 0 { // what only gets nodes ready to be given up is not balanced
+		w.env.keepMap(ctx, doc, target, kept)
 	}
 	return w.env.buckets.Update(ctx, w.name, func(d *store.BucketDoc) error {
 		if d.Epoch != w.stamp.Epoch {

@@ -213,22 +213,22 @@ func (e *environment) createBucket(ctx context.Context, config BucketConfig) err
 	}); err != nil {
 		return err
 	}
-	params := vbmap.Params{VBuckets: config.VBuckets, Replicas: config.Replicas, Seed: e.config.Seed}
-	for _, node := range nodes {
-		params.Nodes = append(params.Nodes, vbmap.Node{Name: node.Name, Group: node.Group})
-	}
-	first, err := vbmap.Generate(params)
+	first, err := vbmap.Generate(vbmap.Params{
+		VBuckets: config.VBuckets, Replicas: config.Replicas, Nodes: places(nodes), Seed: e.config.Seed,
+	})
 	if err != nil {
 		return err
 	}
 	if err := e.saveBucketConfig(ctx, config); err != nil {
 		return err
 	}
-	if _, err := e.buckets.Create(ctx, store.BucketDoc{
+	doc, err := e.buckets.Create(ctx, store.BucketDoc{
 		Name: config.Name, UUID: newUUID(), VBuckets: config.VBuckets, Replicas: config.Replicas, Servers: names, Map: first,
-	}); err != nil {
+	})
+	if err != nil {
 		return err
 	}
+	e.keepMap(ctx, doc, first, nodes)
 	if err := e.ensureMembers(ctx, config.Name, names); err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ func (e *environment) makePlan(ctx context.Context, request Request) (*Plan, err
 		if err != nil {
 			return nil, err
 		}
-		target, err := e.target(doc, kept)
+		target, err := e.target(ctx, doc, kept)
 		if err != nil {
 			return nil, err
 		}
@@ -66,12 +66,11 @@ func (e *environment) makePlan(ctx context.Context, request Request) (*Plan, err
 }
 
 // target is the map that a bucket shall have on the nodes.
-func (e *environment) target(doc store.BucketDoc, kept []Node) (vbmap.Map, error) {
-	params := vbmap.Params{VBuckets: doc.VBuckets, Replicas: doc.Replicas, Current: doc.Map, Seed: e.config.Seed}
-	for _, node := range kept {
-		params.Nodes = append(params.Nodes, vbmap.Node{Name: node.Name, Group: node.Group})
-	}
-	return vbmap.Generate(params)
+func (e *environment) target(ctx context.Context, doc store.BucketDoc, kept []Node) (vbmap.Map, error) {
+	return vbmap.Generate(vbmap.Params{
+		VBuckets: doc.VBuckets, Replicas: doc.Replicas, Nodes: places(kept), Seed: e.config.Seed,
+		Current: doc.Map, Past: e.pastMaps(ctx, doc),
+	})
 }
 
 // countItems is the number of documents in each active, for those whose node tells.
