@@ -79,7 +79,7 @@ const configEpoch = 1
 func (c clusterConfig) encode() ([]byte, error) {
 	out := configJSON{
 		Revision: c.Revision, Epoch: configEpoch, Name: c.Bucket, UUID: c.UUID, Locator: "vbucket",
-		Capabilities: []string{"cbhello", "collections", "nodesExt"},
+		Capabilities: []string{"cbhello", "collections", "durableWrite", "nodesExt"},
 		VBuckets:     configVBucketTable{HashAlgorithm: "CRC", Replicas: c.Replicas},
 	}
 	for _, server := range c.Servers {

@@ -23,7 +23,7 @@ func TestClusterConfigIsWhatClientsNeed(t *testing.T) {
 	require.NoError(t, err)
 	assert.JSONEq(t, `{
 		"rev": 42, "revEpoch": 1, "name": "orders", "uuid": "0123", "nodeLocator": "vbucket",
-		"bucketCapabilities": ["cbhello", "collections", "nodesExt"],
+		"bucketCapabilities": ["cbhello", "collections", "durableWrite", "nodesExt"],
 		"nodes": [{"hostname": "127.0.0.1:8091", "ports": {"direct": 5001}}, {"hostname": "[::1]:8091", "ports": {"direct": 5000}}],
 		"nodesExt": [{"hostname": "127.0.0.1", "services": {"kv": 5001, "mgmt": 8091}}, {"hostname": "::1", "services": {"kv": 5000, "mgmt": 8091}}],
 		"vBucketServerMap": {
