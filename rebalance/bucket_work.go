@@ -78,11 +78,11 @@ func (w *bucketWork) prepare(ctx context.Context) error {
 	if err := w.enlarge(ctx, names); err != nil {
 		return err
 	}
-	report, err := w.env.clean(ctx, cleanCall{reason: "rebalance", buckets: []string{w.name}})
+	report, err := w.env.clean(ctx, cleanCall{reason: "rebalance", buckets: []string{w.name}, discard: w.discarding()})
 	if err != nil {
 		return err
 	}
-	if err := report.Problem(); err != nil {
+	if err := w.repaired(report); err != nil {
 		return err
 	}
 	epoch, err := w.env.buckets.NextEpoch(ctx)
@@ -175,7 +175,7 @@ func (w *bucketWork) enlarge(ctx context.Context, names []string) error {
 		return err
 	}
 	servers := distinct(doc.Servers, names)
-	if err := w.env.buckets.SetServers(ctx, w.name, servers); err != nil {
+	if err := w.join(ctx, doc, joining, servers); err != nil {
 		return err
 	}
 	return w.env.ensureMembers(ctx, w.name, servers)

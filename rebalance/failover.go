@@ -52,6 +52,22 @@ type BucketFailover struct {
 	Refused map[uint16]error `json:"-"`
 	// Errs are the failures of single nodes and steps. The janitor goes on with what they leave undone.
 	Errs []error `json:"-"`
+	// Reasons is Refused, and Problems is Errs, in words.
+	Reasons  map[uint16]string `json:"refused,omitempty"`
+	Problems []string          `json:"problems,omitempty"`
+}
+
+// describe puts into words what was not done.
+func (b *BucketFailover) describe() {
+	for vb, err := range b.Refused {
+		if b.Reasons == nil {
+			b.Reasons = map[uint16]string{}
+		}
+		b.Reasons[vb] = err.Error()
+	}
+	for _, err := range b.Errs {
+		b.Problems = append(b.Problems, err.Error())
+	}
 }
 
 // problem is what was not done.

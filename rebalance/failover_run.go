@@ -140,6 +140,7 @@ func (f *failoverRun) bucket(ctx context.Context) {
 		f.finish(ctx)
 	}
 	f.done.Epoch, f.done.Errs = f.report.Epoch, f.report.Errs
+	f.done.describe()
 	f.env.log("failover", "bucket", f.done.Name, "epoch", f.done.Epoch).Info("bucket_failed_over", "nodes", f.nodes,
 		"promoted", len(f.done.Promoted), "shortened", f.done.Shortened, "lost", len(f.done.Lost), "refused", len(f.done.Refused),
 		"errors", len(f.done.Errs))

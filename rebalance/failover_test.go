@@ -208,6 +208,7 @@ func TestSurvivorsThatContradictEachOther(t *testing.T) {
 		assert.ErrorContains(t, conflict, fmt.Sprintf("%s (replica, seqno 90, history b@50", old[1]))
 		assert.Len(t, report.Buckets[0].Refused, 1)
 		require.ErrorAs(t, report.Buckets[0].Refused[vb], &conflict)
+		assert.Equal(t, map[uint16]string{vb: conflict.Error()}, report.Buckets[0].Reasons)
 		assert.Equal(t, old, i.chains()[vb], "as it was")
 		for n, chain := range i.chains() {
 			if n != int(vb) {

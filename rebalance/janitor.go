@@ -30,6 +30,8 @@ type cleanCall struct {
 	reason string
 	// buckets are those to look at; nil means all.
 	buckets []string
+	// discard are nodes whose copies may be deleted although the active lacks what they have, if no chain needs them.
+	discard []string
 }
 
 // cleanInterrupt asks the janitor to leave off. It is answered when nothing of it is under way any more; runs that were
@@ -69,6 +71,8 @@ type JanitorBucketReport struct {
 	Held map[uint16]error `json:"-"`
 	// Kept names copies that no chain needs but which hold data that the active lacks: vbucket to nodes.
 	Kept map[uint16][]string `json:"kept,omitempty"`
+	// Discarded names such copies that were deleted, because whoever added their node back allowed it.
+	Discarded map[uint16][]string `json:"discarded,omitempty"`
 	// Errs are the failures of single nodes and steps.
 	Errs []error `json:"-"`
 }
@@ -212,7 +216,7 @@ func (j *janitorProcess) next(c *actors.Context) {
 			buckets = all
 		}
 		for _, bucket := range buckets {
-			run := &janitorRun{env: env, reason: q.call.reason, report: JanitorBucketReport{Name: bucket}}
+			run := &janitorRun{env: env, reason: q.call.reason, discard: q.call.discard, report: JanitorBucketReport{Name: bucket}}
 			run.bucket(ctx)
 			report.Buckets = append(report.Buckets, run.report)
 		}

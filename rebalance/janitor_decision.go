@@ -28,6 +28,8 @@ type janitorCase struct {
 	// FailedOver is the nodes that the operator gave up: nobody waits for them, and they are members of nothing any
 	// more.
 	FailedOver []string
+	// Discard is the nodes whose copies the operator gave up, though they may have what others lack.
+	Discard []string
 	// Unfenced is the nodes on which a takeover of this vbucket was abandoned and could not be fenced: their copies may
 	// still become active by themselves.
 	Unfenced []string
@@ -77,6 +79,8 @@ type janitorDecision struct {
 	Again bool
 	// Kept is the nodes whose copies nobody needs, but which hold data that the active lacks.
 	Kept []string
+	// Discarded is the nodes of which such a copy is deleted all the same.
+	Discarded []string
 }
 
 // copyAction changes the copy of one node.
@@ -89,7 +93,7 @@ type copyAction struct {
 }
 
 // decideVBucket is the janitor's decision. Of the copies at most one is active when the actions, or some of them, have
-// been carried out, provided that was so before; no copy is deleted but one whose data the active has. Once the actions
+// been carried out, provided that was so before; no copy is deleted but one whose data the active has, or that was given up. Once the actions
 // have been carried out and Again is not set, the next decision is the same chain without actions.
 func decideVBucket(c janitorCase) janitorDecision {
 	j := newJanitorView(c)
@@ -133,6 +137,7 @@ type janitorView struct {
 	chain       vbmap.Chain
 	fastForward vbmap.Chain
 	servers     []string
+	discard     []string
 	copies      map[string]janitorCopy
 }
 
@@ -141,6 +146,7 @@ func newJanitorView(c janitorCase) *janitorView {
 		vb:          c.VB,
 		chain:       c.Chain.Without(c.FailedOver...),
 		fastForward: c.FastForward.Without(c.FailedOver...),
+		discard:     c.Discard,
 		copies:      c.Copies,
 	}
 	gone := func(node string) bool { return slices.Contains(c.FailedOver, node) }

@@ -36,6 +36,11 @@ func (j *janitorView) apply(active string, chain vbmap.Chain) (janitorDecision, 
 			case yes:
 				decision.Actions = append(decision.Actions, copyAction{Node: node, State: mcbp.VBucketMissing})
 			case no:
+				if slices.Contains(j.discard, node) {
+					decision.Actions = append(decision.Actions, copyAction{Node: node, State: mcbp.VBucketMissing})
+					decision.Discarded = append(decision.Discarded, node)
+					continue
+				}
 				decision.Kept = append(decision.Kept, node)
 			case unread:
 				return janitorDecision{}, j.needHistory([]string{active, node})

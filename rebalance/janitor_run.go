@@ -19,7 +19,9 @@ import (
 type janitorRun struct {
 	env    *environment
 	reason string
-	report JanitorBucketReport
+	// discard is that of the [cleanCall].
+	discard []string
+	report  JanitorBucketReport
 
 	doc   store.BucketDoc
 	stamp stamp
@@ -63,12 +65,16 @@ func (r *janitorRun) bucket(ctx context.Context) {
 	if !r.begin(ctx) {
 		return
 	}
+	r.report.Discarded = map[uint16][]string{}
 	again := true
 	for round := 0; again && round < janitorRounds; round++ {
 		again = r.round(ctx)
 	}
 	if again {
 		r.failed(errNotSettled)
+	}
+	if len(r.report.Discarded) > 0 {
+		r.env.log("janitor", "bucket", r.doc.Name, "epoch", r.stamp.Epoch).Warn("copies_discarded", "copies", r.report.Discarded)
 	}
 	r.end(ctx)
 }
@@ -153,6 +159,9 @@ func (r *janitorRun) round(ctx context.Context) (again bool) {
 		if len(d.Kept) > 0 {
 			r.report.Kept[d.VB] = d.Kept
 		}
+		if len(d.Discarded) > 0 {
+			r.report.Discarded[d.VB] = d.Discarded
+		}
 		again = again || d.Again
 		decisions = append(decisions, d)
 	}
@@ -202,7 +211,7 @@ func (r *janitorRun) readHistory(ctx context.Context, vb uint16, node string) []
 
 func (r *janitorRun) caseOf(vb uint16) janitorCase {
 	c := janitorCase{
-		VB: vb, Chain: r.doc.Map[vb], Servers: r.doc.Servers, Unfenced: r.unfenced[vb], Copies: map[string]janitorCopy{},
+		VB: vb, Chain: r.doc.Map[vb], Servers: r.doc.Servers, Discard: r.discard, Unfenced: r.unfenced[vb], Copies: map[string]janitorCopy{},
 	}
 	if r.doc.Target != nil {
 		c.FastForward = r.doc.Target[vb]

@@ -47,6 +47,8 @@ type (
 		err  error
 	}
 	bucketFinished struct{ err error }
+	// permissionEnded says that nothing may be discarded any more.
+	permissionEnded struct{ err error }
 	// rebalanceEnded tells the orchestrator the end.
 	rebalanceEnded struct{ report Report }
 )
@@ -101,6 +103,8 @@ func (r *rebalancer) HandleInfo(c *actors.Context, msg any) error {
 		}
 		r.bucketReport().Ended = c.Clock().Now()
 		return r.next(c)
+	case permissionEnded:
+		return r.end(c, m.err)
 	case rebalanceStop:
 		r.stop(c)
 	case actors.Response:
@@ -136,7 +140,7 @@ func (r *rebalancer) next(c *actors.Context) error {
 	case r.stopping:
 		return r.end(c, ErrStopped)
 	case len(r.todo) == 0:
-		return r.end(c, nil)
+		return r.complete(c)
 	}
 	name := r.todo[0]
 	r.todo = r.todo[1:]
@@ -150,6 +154,16 @@ func (r *rebalancer) next(c *actors.Context) error {
 		}
 		return bucketPrepared{work, err}
 	})
+	return nil
+}
+
+// complete ends a rebalance in which everything was done.
+func (r *rebalancer) complete(c *actors.Context) error {
+	kept := r.report.Nodes.Keep
+	if !r.env.permitted(kept) {
+		return r.end(c, nil)
+	}
+	r.run(c, func(ctx context.Context) any { return permissionEnded{r.env.discarded(ctx, kept)} })
 	return nil
 }
 
