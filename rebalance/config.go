@@ -114,6 +114,9 @@ type Limits struct {
 	Ready time.Duration
 	// Stop is how long a rebalance that was asked to stop may go on with moves whose switch has begun. Default 8 s.
 	Stop time.Duration
+	// Stuck is how long nothing may advance before a rebalance counts as stuck, which is told and ends nothing: that is for
+	// the limits of the steps to do. Default 30 min.
+	Stuck time.Duration
 }
 
 func (l Limits) withDefaults() Limits {
@@ -129,6 +132,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Apply, 5*time.Minute)
 	set(&l.Ready, time.Minute)
 	set(&l.Stop, 8*time.Second)
+	set(&l.Stuck, 30*time.Minute)
 	return l
 }
 

@@ -34,6 +34,17 @@ type (
 		Err    error
 		At     time.Time
 	}
+	// RebalanceStuck is published when nothing has advanced for Limits.Stuck, RebalanceUnstuck when something does again.
+	RebalanceStuck struct {
+		ID    string
+		Stuck Stuck
+		At    time.Time
+	}
+	RebalanceUnstuck struct {
+		ID     string
+		Bucket string
+		At     time.Time
+	}
 	// JanitorStarted is published when a run of the janitor begins.
 	JanitorStarted struct {
 		Reason string
@@ -47,5 +58,7 @@ func (RebalanceStarted) clusterEvent() {}
 func (RebalanceEnded) clusterEvent()   {}
 func (MoveStarted) clusterEvent()      {}
 func (MoveEnded) clusterEvent()        {}
+func (RebalanceStuck) clusterEvent()   {}
+func (RebalanceUnstuck) clusterEvent() {}
 func (JanitorStarted) clusterEvent()   {}
 func (JanitorEnded) clusterEvent()     {}

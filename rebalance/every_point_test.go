@@ -28,7 +28,8 @@ type interrupted struct {
 	cluster *Cluster
 	before  map[uint16]uint64
 	// retry is for those that are opened again.
-	retry RetryConfig
+	retry  RetryConfig
+	limits Limits
 }
 
 func newInterrupted(t *testing.T, vbuckets int) *interrupted {
@@ -44,7 +45,7 @@ func newInterrupted(t *testing.T, vbuckets int) *interrupted {
 
 // open manages the first nodes.
 func (i *interrupted) open(nodes int) {
-	config := Config{Store: i.store, JanitorInterval: 24 * time.Hour}
+	config := Config{Store: i.store, JanitorInterval: 24 * time.Hour, Limits: i.limits}
 	for n := range nodes {
 		config.Nodes = append(config.Nodes, fakeNodeNamed(n))
 	}

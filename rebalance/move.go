@@ -15,12 +15,14 @@ import (
 // what it has asked the agents for goes on when it dies.
 type move struct {
 	actors.Base
-	env     *environment
-	bucket  string
-	mover   *actors.PID
-	machine *moveMachine
-	log     *slog.Logger
-	timers  map[timerSlot]actors.Timer
+	env    *environment
+	bucket string
+	mover  *actors.PID
+	// listener keeps the account of the moves.
+	listener *actors.PID
+	machine  *moveMachine
+	log      *slog.Logger
+	timers   map[timerSlot]actors.Timer
 }
 
 // timerSlot is where a timer stands; a step's timer takes the place of the same one of the step before.
@@ -35,6 +37,7 @@ const requestBackstop = time.Hour
 // The messages between a mover and its moves.
 type (
 	moveBegin     struct{}
+	moveTell      struct{}
 	moveStop      struct{}
 	moveLostGuard struct{ event dcp.StreamEnded }
 	moveCommitted struct {
@@ -67,7 +70,11 @@ func (m *move) HandleInfo(c *actors.Context, msg any) error {
 	case moveBegin:
 		plan := m.machine.plan
 		m.log.Debug("move_started", "producer", plan.From, "consumer", plan.destination(), "old", plan.Old, "new", plan.New)
+		c.SendAfter(tickPause, moveTell{})
 		return m.perform(c, m.machine.begin())
+	case moveTell:
+		c.SendAfter(tickPause, moveTell{})
+		c.Send(m.listener, moveWaits{m.machine.plan.VB, m.machine.waitedFor(), m.machine.lacking()})
 	case actors.Response:
 		id, _ := msg.Tag.(int)
 		value, err := responseOf(msg)
@@ -85,6 +92,7 @@ func (m *move) HandleInfo(c *actors.Context, msg any) error {
 	default:
 		return m.Base.HandleInfo(c, msg)
 	}
+	return nil
 }
 
 // responseOf takes an agent's answer apart.
@@ -104,6 +112,7 @@ func (m *move) perform(c *actors.Context, effects []moveEffect) error {
 		switch e := effect.(type) {
 		case moveStep:
 			m.log.Debug("move_step", "step", string(e.Step))
+			c.Send(m.listener, moveStepped{m.machine.plan.VB, e.Step, m.machine.waitedFor(), c.Clock().Now()})
 		case moveAsk:
 			c.Request(c.System().Whereis(agentName(m.bucket, e.Node)), requestBackstop, e.Request, e.ID)
 		case moveCommit:

@@ -163,13 +163,17 @@ func (m *mover) tell(c *actors.Context, vb uint16, err error) {
 	if errors.As(err, &failed) {
 		m.log.Info("move_failed", "vb", vb, "step", string(failed.Step), "err", err)
 	}
+	c.Send(m.boss, moveOver{vb, err, c.Clock().Now()})
 	m.env.events.Publish(MoveEnded{Bucket: m.bucket, VB: vb, Err: err, At: c.Clock().Now()})
 }
 
 // start begins a move. Its end is an effect if it could not even be started.
 func (m *mover) start(c *actors.Context, plan movePlan) []moverEffect {
 	m.env.events.Publish(MoveStarted{Bucket: m.bucket, VB: plan.VB, Old: plan.Old, New: plan.New, At: c.Clock().Now()})
-	pid, err := c.StartLink(newMove(m.env, m.bucket, plan, m.stamp, c.Self()), actors.WithKind("move"))
+	c.Send(m.boss, moveBegan{plan.VB, c.Clock().Now()})
+	move := newMove(m.env, m.bucket, plan, m.stamp, c.Self())
+	move.listener = m.boss
+	pid, err := c.StartLink(move, actors.WithKind("move"))
 	if err != nil {
 		return m.machine.moveEnded(plan.VB, &MoveError{VB: plan.VB, From: plan.From, To: plan.destination(), Err: err}, nil)
 	}

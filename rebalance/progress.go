@@ -1,6 +1,8 @@
 package rebalance
 
 import (
+	"fmt"
+	"strings"
 	"time"
 )
 
@@ -26,11 +28,11 @@ type Progress struct {
 	Items Amount `json:"items"`
 	// Bytes are what the new copies need. Engines do not tell how large a vbucket is, so it may stay uncounted.
 	Bytes Amount `json:"bytes"`
-	// Rate is of the last two minutes.
+	// Rate is of the last two minutes, or of the time that the last twenty moves took if that is longer.
 	Rate Rate `json:"rate"`
-	// Remaining is how long it takes until all moves are done if it goes on as in the last two minutes; the slower of moves
-	// and items decides. It says nothing unless RemainingKnown: at first, while nothing advances, and while a bucket has
-	// yet to be planned.
+	// Remaining is how long it takes until all moves are done if it goes on like that; the slower of moves and items decides.
+	// It says nothing unless RemainingKnown: at first, in a pause, after two minutes without an advance, and while a bucket
+	// has yet to be planned.
 	Remaining      time.Duration `json:"remaining_ns"`
 	RemainingKnown bool          `json:"remaining_known"`
 	// InFlight are the moves that are under way, by vbucket. What a move waits for is at most about a second old.
@@ -109,4 +111,25 @@ type Stuck struct {
 	Stage  Stage        `json:"stage"`
 	Bucket string       `json:"bucket,omitempty"`
 	Moves  []MoveStatus `json:"moves"`
+}
+
+// String names the vbuckets, each with its step and what it waits for.
+func (s Stuck) String() string {
+	if len(s.Moves) == 0 {
+		return fmt.Sprintf("%s %q", s.Stage, s.Bucket)
+	}
+	texts := make([]string, 0, describedProblems+1)
+	for i, move := range s.Moves {
+		if i == describedProblems {
+			texts = append(texts, fmt.Sprintf("… (%d in all)", len(s.Moves)))
+			break
+		}
+		texts = append(texts, move.String())
+	}
+	return strings.Join(texts, "; ")
+}
+
+// String is vb 7 n0→n3 at backfill: n3: backfill from n0.
+func (m MoveStatus) String() string {
+	return fmt.Sprintf("vb %d %s→%s at %s: %s", m.VB, m.From, m.To, m.Step, m.WaitingFor)
 }

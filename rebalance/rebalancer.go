@@ -19,8 +19,8 @@ type rebalancer struct {
 	log     *slog.Logger
 
 	report Report
+	books  bookkeeping
 	todo   []string
-	total  int
 	at     *bucketWork
 	mover  *actors.PID
 	// cancel ends the preparation or the finish of a bucket.
@@ -62,7 +62,10 @@ func newRebalancer(e *environment, id string, request Request, boss *actors.PID,
 
 func (r *rebalancer) Init(c *actors.Context) error {
 	c.TrapExits()
-	r.report.Started = c.Clock().Now()
+	now := c.Clock().Now()
+	r.report.Started = now
+	r.books = newBookkeeping(r.env.config.Limits.Stuck, now)
+	c.SendAfter(tickPause, progressTick{})
 	c.Continue(rebalanceBegin{})
 	return nil
 }
@@ -88,20 +91,21 @@ func (r *rebalancer) HandleInfo(c *actors.Context, msg any) error {
 		if m.err != nil {
 			return r.end(c, m.err)
 		}
-		r.todo, r.total, r.report = m.names, len(m.names), m.report
+		r.todo, r.report = m.names, m.report
 		r.board.open(r.report)
+		r.books.machine.listed(len(m.names), c.Clock().Now())
 		return r.next(c)
 	case bucketPrepared:
 		return r.prepared(c, m)
 	case moverNews:
-		r.progress(m)
+		r.progress(c, m)
 	case moverEnded:
 		return r.moved(c, m)
 	case bucketFinished:
 		if m.err != nil {
 			return r.end(c, m.err)
 		}
-		r.bucketReport().Ended = c.Clock().Now()
+		r.closeBucket(c, nil)
 		return r.next(c)
 	case permissionEnded:
 		return r.end(c, m.err)
@@ -116,7 +120,9 @@ func (r *rebalancer) HandleInfo(c *actors.Context, msg any) error {
 			return r.end(c, m.Reason)
 		}
 	default:
-		return r.Base.HandleInfo(c, msg)
+		if !r.listen(c, msg) {
+			return r.Base.HandleInfo(c, msg)
+		}
 	}
 	return nil
 }
@@ -127,6 +133,7 @@ func (r *rebalancer) run(c *actors.Context, f func(ctx context.Context) any) {
 
 func (r *rebalancer) stop(c *actors.Context) {
 	r.stopping = true
+	r.books.machine.stop(c.Clock().Now())
 	if r.mover != nil {
 		c.Send(r.mover, moverStop{})
 		return
@@ -145,7 +152,10 @@ func (r *rebalancer) next(c *actors.Context) error {
 	name := r.todo[0]
 	r.todo = r.todo[1:]
 	r.at = &bucketWork{env: r.env, name: name, run: r.report.ID, keep: r.request.Keep, giveUp: r.request.giveUp, planned: r.request.Plan}
-	r.report.Buckets = append(r.report.Buckets, BucketReport{Name: name, Started: c.Clock().Now()})
+	now := c.Clock().Now()
+	r.report.Buckets = append(r.report.Buckets, BucketReport{Name: name, Started: now})
+	r.books.machine.bucketBegan(name, now)
+	r.show(c)
 	work, report := r.at, r.report
 	r.run(c, func(ctx context.Context) any {
 		err := work.prepare(ctx)
@@ -179,6 +189,8 @@ func (r *rebalancer) prepared(c *actors.Context, m bucketPrepared) error {
 	b := r.bucketReport()
 	b.Epoch, b.MovesPlanned = m.work.stamp.Epoch, len(m.work.plans)
 	r.report.MovesPlanned += b.MovesPlanned
+	r.books.machine.plannedMoves(m.work.plans, c.Clock().Now())
+	r.count(c, m.work)
 	mover := newMover(r.env, m.work.name, m.work.stamp, m.work.plans, c.Self())
 	mover.machine.paused = r.paused
 	pid, err := c.StartLink(mover, actors.WithKind("mover"))
@@ -189,19 +201,27 @@ func (r *rebalancer) prepared(c *actors.Context, m bucketPrepared) error {
 	return nil
 }
 
-// progress shows how far the whole is. Buckets weigh alike.
-func (r *rebalancer) progress(m moverNews) {
+// progress shows how far the whole is.
+func (r *rebalancer) progress(c *actors.Context, m moverNews) {
 	b := r.bucketReport()
 	r.report.Moves += m.Done - b.Moves
 	b.Moves = m.Done
-	part := 1.0
-	if m.Planned > 0 {
-		part = float64(m.Done) / float64(m.Planned)
+	now := c.Clock().Now()
+	r.books.machine.moverTold(m.Done, m.Nodes, now)
+	r.board.count(r.books.machine.brief(now))
+}
+
+// closeBucket completes the account of the bucket; cause is why the rebalance ends with it.
+func (r *rebalancer) closeBucket(c *actors.Context, cause error) {
+	if len(r.report.Buckets) == 0 {
+		return
 	}
-	r.board.show(Progress{
-		Fraction:  (float64(len(r.report.Buckets)-1) + part) / float64(r.total),
-		MovesDone: r.report.Moves, MovesPlanned: r.report.MovesPlanned, Bucket: b.Name, Nodes: m.Nodes,
-	})
+	b := r.bucketReport()
+	if !b.Ended.IsZero() {
+		return
+	}
+	b.Ended = c.Clock().Now()
+	r.books.machine.account(b, cause, b.Ended)
 }
 
 func (r *rebalancer) moved(c *actors.Context, m moverEnded) error {
@@ -210,6 +230,8 @@ func (r *rebalancer) moved(c *actors.Context, m moverEnded) error {
 	if m.err != nil {
 		return r.end(c, m.err)
 	}
+	r.books.machine.finishing(c.Clock().Now())
+	r.show(c)
 	work := r.at
 	r.run(c, func(ctx context.Context) any { return bucketFinished{work.finish(ctx)} })
 	return nil
@@ -218,6 +240,9 @@ func (r *rebalancer) moved(c *actors.Context, m moverEnded) error {
 // end completes the report and tells it. What is still under way is not waited for.
 func (r *rebalancer) end(c *actors.Context, err error) error {
 	r.report.Ended = c.Clock().Now()
+	r.closeBucket(c, err)
+	progress := r.books.machine.brief(r.report.Ended)
+	r.report.Fraction, r.report.Items = progress.Fraction, progress.Items
 	switch {
 	case err == nil:
 		r.report.Outcome = Complete

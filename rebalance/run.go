@@ -105,9 +105,8 @@ type boardView struct {
 }
 
 func newBoard() *board {
-	return &board{boardView: boardView{
-		version: 1, progress: Progress{State: Rebalancing}, changed: make(chan struct{}),
-	}}
+	first := Progress{State: Rebalancing, Items: Amount{Known: Uncounted}, Bytes: Amount{Known: Uncounted}}
+	return &board{boardView: boardView{version: 1, progress: first, changed: make(chan struct{})}}
 }
 
 func (b *board) look() boardView {
@@ -116,7 +115,7 @@ func (b *board) look() boardView {
 	return b.boardView
 }
 
-// show puts up progress. The fraction does not fall, whatever is shown.
+// show puts up progress. The fraction does not fall, whatever is shown; the state is the orchestrator's.
 func (b *board) show(p Progress) {
 	p.Nodes = maps.Clone(p.Nodes)
 	b.change(func(v *boardView) {
@@ -125,6 +124,13 @@ func (b *board) show(p Progress) {
 		v.progress = p
 		v.version++
 	})
+}
+
+// count puts up progress without the single moves, which stay as they were shown last.
+func (b *board) count(p Progress) {
+	view := b.look().progress
+	p.InFlight, p.Stuck = view.InFlight, view.Stuck
+	b.show(p)
 }
 
 // open puts up what the report begins with.

@@ -48,6 +48,7 @@ func (r *rebalancer) steer(c *actors.Context, from actors.From, order steering) 
 	switch o := order.(type) {
 	case pauseMoves:
 		r.paused = o.paused
+		r.books.machine.pause(o.paused, c.Clock().Now())
 		if r.mover == nil {
 			from.Reply(nil) // the next mover begins like that
 			return
