@@ -357,3 +357,17 @@ func (m *progressMachine) estimate(now time.Time) (rate Rate, remaining time.Dur
 
 // grown is by how much a counter that never falls has grown.
 func grown(from, to uint64) float64 { return math.Max(float64(to)-float64(from), 0) }
+
+// building is the vbuckets under way of which each node gets a copy.
+func (m *progressMachine) building() map[string][]uint16 {
+	wanted := map[string][]uint16{}
+	for vb, account := range m.flying {
+		for _, node := range account.plan.Build {
+			wanted[node] = append(wanted[node], vb)
+		}
+	}
+	for _, vbs := range wanted {
+		slices.Sort(vbs)
+	}
+	return wanted
+}

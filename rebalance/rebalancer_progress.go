@@ -2,7 +2,6 @@ package rebalance
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/shearpin/shearpin/actors"
@@ -191,20 +190,6 @@ func copyNeeds(plans []movePlan, answers map[string]queryAnswer) []copyNeed {
 		}
 	}
 	return needs
-}
-
-// building is the nodes of each move under way that do not have all documents yet, by node.
-func (m *progressMachine) building() map[string][]uint16 {
-	wanted := map[string][]uint16{}
-	for vb, account := range m.flying {
-		for _, node := range account.plan.Build {
-			wanted[node] = append(wanted[node], vb)
-		}
-	}
-	for _, vbs := range wanted {
-		slices.Sort(vbs)
-	}
-	return wanted
 }
 
 // furthestBehind asks every node for the seqnos of the copies that it is being given, and gives for each vbucket those of
