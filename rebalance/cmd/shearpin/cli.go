@@ -20,6 +20,9 @@ const (
 	exitComplete = 0
 	exitFailed   = 1
 	exitUsage    = 2
+	// exitStopped is a rebalance that was stopped on request, exitUnreachable a manager that does not answer.
+	exitStopped     = 3
+	exitUnreachable = 4
 )
 
 // streams is the world outside: where to write, and who interrupts.
@@ -30,19 +33,37 @@ type streams struct {
 
 // commandLine is what kong fills.
 type commandLine struct {
-	Demo    demoCommand      `cmd:"" name:"demo" help:"Rebalance a cluster of embedded nodes under load, break it on request, and check that nothing was lost."`
-	Kvnode  kvnodeCommand    `cmd:"" name:"kvnode" help:"Run one embedded KV node until interrupted, and break it on request, over HTTP."`
+	Demo   demoCommand   `cmd:"" name:"demo" help:"Rebalance a cluster of embedded nodes under load, break it on request, and check that nothing was lost."`
+	Kvnode kvnodeCommand `cmd:"" name:"kvnode" help:"Run one embedded KV node until interrupted, and break it on request, over HTTP."`
+	Serve  serveCommand  `cmd:"" name:"serve" help:"Manage a cluster until interrupted: replications, janitor, and a control API for the commands below."`
+
+	Rebalance rebalanceCommand `cmd:"" help:"Spread the vbuckets over the nodes, and show it until it has ended."`
+	Plan      planCommand      `cmd:"" help:"Show what a rebalance would do, and do nothing."`
+	Status    statusCommand    `cmd:"" help:"Show what the manager is doing and how the buckets are."`
+	Stop      stopCommand      `cmd:"" help:"Stop the rebalance that runs."`
+	Nodes     nodesCommand     `cmd:"" help:"Show the nodes, add and remove them."`
+	Buckets   bucketsCommand   `cmd:"" help:"Show the buckets, create one."`
+	Janitor   janitorCommand   `cmd:"" help:"Have the janitor look after all buckets now."`
+	Tree      treeCommand      `cmd:"" help:"Show the supervision tree."`
+	Reports   reportsCommand   `cmd:"" help:"Show the reports of the last rebalances."`
+
 	Version kong.VersionFlag `help:"Print the version and exit."`
 
-	// chosen is the name of the command that the line is for, as far as it could be read; "" is none.
-	chosen string
+	// chosen is the command that the line is for, as far as it could be read, and name what it is called; nil and "" are none.
+	chosen command
+	name   string
 }
 
-// The names of the commands.
-const (
-	demoName   = "demo"
-	kvnodeName = "kvnode"
-)
+// command is something that the program can do.
+type command interface {
+	// validate checks what kong cannot.
+	validate() error
+	// run does it and returns the exit status. args are the whole command line, for errors.
+	run(args []string, s streams) int
+}
+
+// demoName is the command whose errors may be asked for as JSON, even if the line cannot be parsed.
+const demoName = "demo"
 
 // demoCommand is the demo with its ways of showing.
 type demoCommand struct {
@@ -53,7 +74,6 @@ type demoCommand struct {
 	Hold  bool   `help:"At the end leave nodes and replication up until interrupted, and print a JSON line that says how to reach them, with a file of every acknowledged key and value."`
 }
 
-// validate checks what kong cannot.
 func (c *demoCommand) validate() error {
 	if err := checkPath("--trace", c.Trace); err != nil {
 		return err
@@ -73,23 +93,16 @@ func checkPath(flag, value string) error {
 func run(args []string, s streams) int {
 	var cmd commandLine
 	status, done, err := parse(&cmd, args, s)
-	switch {
-	case done:
+	if done {
 		return status
-	case err != nil:
-	case cmd.chosen == kvnodeName:
-		err = cmd.Kvnode.validate()
-	default:
-		err = cmd.Demo.validate()
 	}
-	switch {
-	case err != nil:
-		return usageError(err, cmd.chosen, args, s)
-	case cmd.chosen == kvnodeName:
-		return cmd.Kvnode.run(s)
-	default:
-		return cmd.Demo.run(args, s)
+	if err == nil {
+		err = cmd.chosen.validate()
 	}
+	if err != nil {
+		return usageError(err, cmd.name, args, s)
+	}
+	return cmd.chosen.run(args, s)
 }
 
 // parse fills cmd. It says done when a flag such as --help has been served, with the status that the flag asked for.
@@ -111,14 +124,16 @@ func parse(cmd *commandLine, args []string, s streams) (status int, done bool, e
 		parsed = wrong.Context
 	}
 	if parsed != nil && parsed.Selected() != nil {
-		cmd.chosen = parsed.Selected().Name
+		node := parsed.Selected()
+		cmd.name = strings.TrimPrefix(node.FullPath(), "shearpin ")
+		cmd.chosen, _ = node.Target.Addr().Interface().(command)
 	}
 	return status, done, err
 }
 
 // usageError reports a line, for a command or for none, that cannot be used. The demo's may ask for JSON.
 func usageError(err error, command string, args []string, s streams) int {
-	if command != kvnodeName && wantsJSON(args) {
+	if (command == "" || command == demoName) && wantsJSON(args) {
 		printJSON(s.out, demo.Failed(err))
 		return exitUsage
 	}

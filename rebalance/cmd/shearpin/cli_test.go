@@ -46,6 +46,11 @@ func TestScripts(t *testing.T) {
 			"reach":  reach,
 			"http":   askHTTP,
 			"write":  write,
+
+			"configure": configure,
+			"addr":      setAddr,
+			"managed":   managed,
+			"state":     awaitState,
 		},
 		Deadline: time.Now().Add(5 * time.Minute),
 	})
@@ -106,7 +111,7 @@ func TestBadCommandLines(t *testing.T) {
 func TestNoCommand(t *testing.T) {
 	var out, errs bytes.Buffer
 	assert.Equal(t, exitUsage, run(nil, streams{out: &out, err: &errs}))
-	assert.Equal(t, "shearpin: expected one of \"demo\", \"kvnode\"\nTry: shearpin --help\n", errs.String())
+	assert.Equal(t, "shearpin: expected one of \"demo\", \"kvnode\", \"serve\", \"rebalance\", \"plan\", ...\nTry: shearpin --help\n", errs.String())
 	assert.Empty(t, out.String())
 }
 

@@ -86,7 +86,7 @@ type ready struct {
 }
 
 // run serves until a signal comes. The second signal, or an end that takes too long, ends it regardless.
-func (c *kvnodeCommand) run(s streams) int {
+func (c *kvnodeCommand) run(_ []string, s streams) int {
 	script := fault.NewScript(c.Seed)
 	node, err := kvnode.Start(kvnode.Options{
 		Name: c.Name, Addr: c.Listen, Dir: c.Data, User: c.User, Password: os.Getenv(passwordVariable), Faults: script,
@@ -166,14 +166,7 @@ func (c *kvnodeCommand) announce(up ready, s streams) error {
 	if err != nil {
 		return err
 	}
-	scratch := c.Ready + ".new"
-	if err := os.WriteFile(scratch, append(line, '\n'), 0o644); err != nil {
-		return fmt.Errorf("--ready: %w", err)
-	}
-	if err := os.Rename(scratch, c.Ready); err != nil {
-		return fmt.Errorf("--ready: %w", err)
-	}
-	return nil
+	return writeWhole("--ready", c.Ready, append(line, '\n'))
 }
 
 // stop closes the node and its server.

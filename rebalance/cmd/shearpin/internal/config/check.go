@@ -23,7 +23,7 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }() // nothing was written
 	text, err := io.ReadAll(io.LimitReader(file, maxFile+1))
 	if err != nil {
 		return nil, err
@@ -54,8 +54,8 @@ type checker struct {
 	d *decoder
 }
 
-// wrong notes a mistake at a field, or where that is missing at what it is missing from.
-func (k *checker) wrong(field, format string, args ...any) {
+// wrongf notes a mistake at a field, or where that is missing at what it is missing from.
+func (k *checker) wrongf(field, format string, args ...any) {
 	e := &Error{File: k.c.Path, Field: field, Why: fmt.Sprintf(format, args...)}
 	for at := field; ; at = parent(at) {
 		if p := k.d.at[at]; p != nil {
@@ -79,51 +79,51 @@ func (k *checker) check() {
 	k.control()
 	c := k.c
 	if c.Store == "" {
-		k.wrong("store", "is missing: the file that holds maps and epochs")
+		k.wrongf("store", "is missing: the file that holds maps and epochs")
 	}
 	if c.TLS != nil && (c.TLS.Certificate == "") != (c.TLS.Key == "") {
-		k.wrong("tls", "certificate and key: both or neither")
+		k.wrongf("tls", "certificate and key: both or neither")
 	}
 	for i, m := range c.Mechanisms {
 		field := fmt.Sprintf("mechanisms[%d]", i)
 		switch {
 		case !slices.Contains(kv.DefaultMechanisms(), kv.Mechanism(m)):
-			k.wrong(field, "%q is none of %v", m, kv.DefaultMechanisms())
+			k.wrongf(field, "%q is none of %v", m, kv.DefaultMechanisms())
 		case slices.Contains(c.Mechanisms[:i], m):
-			k.wrong(field, "%q is there twice", m)
+			k.wrongf(field, "%q is there twice", m)
 		}
 	}
 	if c.Connections < 0 || c.Connections > 64 {
-		k.wrong("connections", "%d must be 1 to 64", c.Connections)
+		k.wrongf("connections", "%d must be 1 to 64", c.Connections)
 	}
 	for field, n := range map[string]int{"moves_per_node": c.Limits.MovesPerNode, "backfills_per_node": c.Limits.BackfillsPerNode} {
 		if n < 0 {
-			k.wrong("limits."+field, "%d must be 1 or more", n)
+			k.wrongf("limits."+field, "%d must be 1 or more", n)
 		}
 	}
 	if f := c.Log.Format; f != "" && f != FormatText && f != FormatJSON {
-		k.wrong("log.format", "%q must be %s or %s", f, FormatText, FormatJSON)
+		k.wrongf("log.format", "%q must be %s or %s", f, FormatText, FormatJSON)
 	}
 }
 
 func (k *checker) nodes() {
 	if len(k.c.Nodes) == 0 {
-		k.wrong("nodes", "there must be at least one node")
+		k.wrongf("nodes", "there must be at least one node")
 	}
 	names, addrs := map[string]int{}, map[string]int{}
 	for i, n := range k.c.Nodes {
 		field := fmt.Sprintf("nodes[%d]", i)
 		if n.Name == "" {
-			k.wrong(field+".name", "is missing")
+			k.wrongf(field+".name", "is missing")
 		} else if first, twice := names[n.Name]; twice {
-			k.wrong(field+".name", "%q is the name of nodes[%d] too", n.Name, first)
+			k.wrongf(field+".name", "%q is the name of nodes[%d] too", n.Name, first)
 		} else {
 			names[n.Name] = i
 		}
 		if why := addrProblem(n.Addr); why != "" {
-			k.wrong(field+".addr", "%s", why)
+			k.wrongf(field+".addr", "%s", why)
 		} else if first, twice := addrs[n.Addr]; twice {
-			k.wrong(field+".addr", "%q is the address of nodes[%d] too", n.Addr, first)
+			k.wrongf(field+".addr", "%q is the address of nodes[%d] too", n.Addr, first)
 		} else {
 			addrs[n.Addr] = i
 		}
@@ -151,7 +151,7 @@ func (k *checker) credentials() {
 		return
 	}
 	if c.User == "" {
-		k.wrong("credentials.user", "is missing")
+		k.wrongf("credentials.user", "is missing")
 	}
 	places := 0
 	for _, place := range []string{c.Password, c.PasswordFile, c.PasswordEnv} {
@@ -160,7 +160,7 @@ func (k *checker) credentials() {
 		}
 	}
 	if places != 1 {
-		k.wrong("credentials", "one of password_file, password_env and password must be there, not %d of them", places)
+		k.wrongf("credentials", "one of password_file, password_env and password must be there, not %d of them", places)
 	}
 }
 
@@ -169,17 +169,17 @@ func (k *checker) buckets() {
 	for i, b := range k.c.Buckets {
 		field := fmt.Sprintf("buckets[%d]", i)
 		if b.Name == "" {
-			k.wrong(field+".name", "is missing")
+			k.wrongf(field+".name", "is missing")
 		} else if first, twice := names[b.Name]; twice {
-			k.wrong(field+".name", "%q is the name of buckets[%d] too", b.Name, first)
+			k.wrongf(field+".name", "%q is the name of buckets[%d] too", b.Name, first)
 		} else {
 			names[b.Name] = i
 		}
 		if _, given := k.d.at[field+".vbuckets"]; given && (b.VBuckets < 1 || b.VBuckets > 65536) {
-			k.wrong(field+".vbuckets", "%d must be 1 to 65536", b.VBuckets)
+			k.wrongf(field+".vbuckets", "%d must be 1 to 65536", b.VBuckets)
 		}
 		if b.Replicas < 0 || b.Replicas > 3 {
-			k.wrong(field+".replicas", "%d must be 0 to 3", b.Replicas)
+			k.wrongf(field+".replicas", "%d must be 0 to 3", b.Replicas)
 		}
 	}
 }
@@ -187,23 +187,23 @@ func (k *checker) buckets() {
 func (k *checker) control() {
 	c := k.c.Control
 	if c.Socket == "" && c.Listen == "" {
-		k.wrong("control", "is missing: a socket, or an address to listen on")
+		k.wrongf("control", "is missing: a socket, or an address to listen on")
 	}
 	if c.Listen == "" {
 		if c.TokenFile != "" {
-			k.wrong("control.token_file", "is of use with listen only")
+			k.wrongf("control.token_file", "is of use with listen only")
 		}
 		return
 	}
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
-		k.wrong("control.listen", "%q must be a host, a colon and a port", c.Listen)
+		k.wrongf("control.listen", "%q must be a host, a colon and a port", c.Listen)
 		return
 	}
 	if c.TokenFile == "" {
-		k.wrong("control.token_file", "is missing: whoever reaches the address could command the manager")
+		k.wrongf("control.token_file", "is missing: whoever reaches the address could command the manager")
 	}
 	if !c.Anywhere && !Loopback(c.Listen) {
-		k.wrong("control.listen", "%q: other machines may reach it; anywhere: true allows that", c.Listen)
+		k.wrongf("control.listen", "%q: other machines may reach it; anywhere: true allows that", c.Listen)
 	}
 }
 

@@ -53,7 +53,7 @@ func (c *Config) limits() rebalance.Limits {
 		},
 		Replication: dcp.Limits{
 			Add: r.Add.Of(), AddAfterRollback: r.AddAfterRollback.Of(), Close: r.Close.Of(), Takeover: r.Takeover.Of(),
-			Connect: r.Connect.Of(), Join: r.Join.Of(), Stall: r.Stall.Of(),
+			Connect: r.Connect.Of(), Join: r.Join.Of(), Stall: r.Stall.Of(), Grace: r.Grace.Of(),
 		},
 	}
 }

@@ -91,6 +91,7 @@ type ReplicationLimits struct {
 	Connect          Duration `yaml:"connect"`
 	Join             Duration `yaml:"join"`
 	Stall            Duration `yaml:"stall"`
+	Grace            Duration `yaml:"grace"`
 }
 
 // Control is where the manager is commanded: on a unix socket, over TCP, or both.

@@ -78,7 +78,7 @@ limits:
   ready: 5s
   stop: 6s
   move: {backfill: 1m, persistence: 2m, takeover: 3m, state: 4m, stream: 5m}
-  replication: {add: 11s, add_after_rollback: 12s, close: 13s, takeover: 14s, connect: 15s, join: 16s, stall: 17s}
+  replication: {add: 11s, add_after_rollback: 12s, close: 13s, takeover: 14s, connect: 15s, join: 16s, stall: 17s, grace: 18s}
 log: {level: warn, format: text}
 `))
 	require.NoError(t, err)
@@ -103,7 +103,7 @@ log: {level: warn, format: text}
 		assert.Equal(t, time.Duration(i+1)*time.Minute, d)
 	}
 	r := got.Limits.Replication
-	for i, d := range []time.Duration{r.Add, r.AddAfterRollback, r.Close, r.Takeover, r.Connect, r.Join, r.Stall} {
+	for i, d := range []time.Duration{r.Add, r.AddAfterRollback, r.Close, r.Takeover, r.Connect, r.Join, r.Stall, r.Grace} {
 		assert.Equal(t, time.Duration(i+11)*time.Second, d)
 	}
 	assert.Equal(t, slog.LevelWarn, c.Log.Level.Slog())
@@ -111,7 +111,7 @@ log: {level: warn, format: text}
 
 func TestMistakesHaveLineColumnAndField(t *testing.T) {
 	for _, c := range []struct{ name, text, want string }{
-		{"unknown key", "nodes:\n  - name: a\n    adress: x\n", "c.yaml:3:5: nodes[0].adress: is an unknown key; there are name, addr, group"},
+		{"unknown key", "nodes:\n  - name: a\n    host: x\n", "c.yaml:3:5: nodes[0].host: is an unknown key; there are name, addr, group"},
 		{"unknown key at the top", small + "bucket: []\n", "c.yaml:6:1: bucket: is an unknown key; there are nodes, "},
 		{"duplicate key", "store: a\nstore: b\n", `c.yaml:2:1: is not YAML: mapping key "store" already defined at [1:1]`},
 		{"duplicate node", strings.Replace(small, "store:", "  - {name: n0, addr: \"127.0.0.1:1\"}\nstore:", 1), `c.yaml:4:12: nodes[1].name: "n0" is the name of nodes[0] too`},

@@ -14,8 +14,8 @@ func (c *Console) Summary(r *demo.Result) {
 	b.WriteString("\n")
 	for i, run := range r.Rebalances {
 		fmt.Fprintf(&b, "Rebalance %d   %s: %d of %d moves in %.2f s\n", i+1, run.Outcome, run.Moves, run.MovesPlanned, run.Seconds)
-		for depth, cause := range run.Cause {
-			fmt.Fprintf(&b, "              %s%s\n", becauseOf(depth), cause)
+		for _, cause := range Because(run.Cause) {
+			fmt.Fprintf(&b, "              %s\n", cause)
 		}
 	}
 	if f := r.Fault; f != nil {
@@ -39,11 +39,16 @@ func (c *Console) Summary(r *demo.Result) {
 	c.aside(func() { fmt.Fprint(c.out, b.String()) })
 }
 
-func becauseOf(depth int) string {
-	if depth == 0 {
-		return ""
+// Because has a line for each cause, outermost first, each below the one that it explains.
+func Because(causes []string) []string {
+	lines := make([]string, len(causes))
+	for depth, cause := range causes {
+		if depth > 0 {
+			cause = strings.Repeat("  ", depth-1) + "└ because " + cause
+		}
+		lines[depth] = cause
 	}
-	return strings.Repeat("  ", depth-1) + "└ because "
+	return lines
 }
 
 func count(n int, what string) string {

@@ -1,0 +1,131 @@
+// Package control is how a manager that runs is commanded: the types of its HTTP interface, and a client of it.
+//
+// docs/operations.md lists the paths. Bodies are JSON; what is refused is answered with a [Problem].
+package control
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/shearpin/shearpin/rebalance"
+)
+
+// Prefix is that of all paths of this version but the probes and the metrics.
+const Prefix = "/api/v1"
+
+// Current stands for the name of the rebalance that has not ended.
+const Current = "current"
+
+// Heartbeat is the longest that a stream is silent. A client that hears nothing for several of them may give up.
+const Heartbeat = 2 * time.Second
+
+// RebalanceRequest starts a rebalance.
+type RebalanceRequest struct {
+	// Add are nodes to make known first.
+	Add []rebalance.Node `json:"add,omitempty"`
+	// Keep are the nodes that shall hold data when it is done. Remove are those that shall not; the manager forgets them when
+	// it is complete. At most one of the two; without either all known nodes hold data.
+	Keep   []string `json:"keep,omitempty"`
+	Remove []string `json:"remove,omitempty"`
+	// Buckets are those to rebalance, in that order; empty means all.
+	Buckets []string `json:"buckets,omitempty"`
+	// Plan is executed as it is. It comes alone.
+	Plan *rebalance.Plan `json:"plan,omitempty"`
+}
+
+// Started names a rebalance.
+type Started struct {
+	ID string `json:"id"`
+}
+
+// Update is one line of the stream of a rebalance. The last has the report, or a problem if nobody will ever know how it
+// ended; the others have progress.
+type Update struct {
+	Progress *rebalance.Progress `json:"progress,omitempty"`
+	Report   *rebalance.Report   `json:"report,omitempty"`
+	Problem  *Problem            `json:"error,omitempty"`
+}
+
+// Bucket is a bucket to create.
+type Bucket struct {
+	Name       string `json:"name"`
+	VBuckets   int    `json:"vbuckets,omitempty"`
+	Replicas   int    `json:"replicas"`
+	QuotaBytes int64  `json:"quota_bytes,omitempty"`
+	Directory  string `json:"directory,omitempty"`
+}
+
+// Janitor is what a run of the janitor came to.
+type Janitor struct {
+	rebalance.JanitorReport
+	// Problems are what it could not repair: by bucket, one text for each.
+	Problems map[string][]string `json:"problems,omitempty"`
+}
+
+// Process is one process of the supervision tree.
+type Process struct {
+	ID         string    `json:"id"`
+	PID        string    `json:"pid,omitempty"`
+	Kind       string    `json:"kind,omitempty"`
+	Supervisor bool      `json:"supervisor"`
+	State      string    `json:"state"`
+	Since      time.Time `json:"since"`
+	Restarts   int       `json:"restarts"`
+	LastExit   string    `json:"last_exit,omitempty"`
+	Mailbox    int       `json:"mailbox"`
+	// Error says why nothing is known of what is below.
+	Error    string    `json:"error,omitempty"`
+	Children []Process `json:"children,omitempty"`
+}
+
+// Problem is why something was refused, or failed.
+type Problem struct {
+	// Code is a word of a closed set, for programs.
+	Code string `json:"code"`
+	// Text is for people, Cause the same layer by layer, outermost first.
+	Text  string   `json:"text"`
+	Cause []string `json:"cause,omitempty"`
+	// Field and Value are what is wrong with a request.
+	Field string `json:"field,omitempty"`
+	Value string `json:"value,omitempty"`
+}
+
+func (p *Problem) Error() string { return p.Text }
+
+// The codes.
+const (
+	CodeBadRequest   = "bad_request"
+	CodeUnauthorised = "unauthorised"
+	CodeForbidden    = "forbidden"
+	CodeNotFound     = "not_found"
+	CodeTooLarge     = "too_large"
+	CodeNotJSON      = "not_json"
+	CodeBusy         = "too_many_requests"
+	CodeRunning      = "rebalance_running"
+	CodeUnknownNode  = "unknown_node"
+	CodeNoRebalance  = "no_rebalance"
+	CodeExists       = "exists"
+	CodeConflict     = "conflict"
+	CodeTimeout      = "timeout"
+	CodeClosing      = "closing"
+	CodeNotReady     = "not_ready"
+	CodePlanChanged  = "plan_changed"
+	CodeNodeInUse    = "node_in_use"
+	CodeNotActive    = "not_active"
+	CodeKeptCopies   = "kept_copies"
+	CodeFailed       = "failed"
+)
+
+// FieldError is a request with a wrong field.
+type FieldError struct {
+	Field string
+	Value any
+	Why   string
+}
+
+func (e *FieldError) Error() string { return fmt.Sprintf("%s: %v: %s", e.Field, e.Value, e.Why) }
+
+// errorBody is what comes with a status that is no success.
+type errorBody struct {
+	Error *Problem `json:"error"`
+}

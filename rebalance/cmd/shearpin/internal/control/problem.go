@@ -1,0 +1,103 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/shearpin/shearpin/rebalance"
+	"github.com/shearpin/shearpin/rebalance/store"
+)
+
+// kinds are the errors that have a code of their own; the first that fits counts.
+var kinds = []struct {
+	fits   func(error) bool
+	status int
+	code   string
+}{
+	{is(rebalance.ErrClosed), http.StatusServiceUnavailable, CodeClosing},
+	{is(rebalance.ErrRebalanceRunning), http.StatusConflict, CodeRunning},
+	{is(rebalance.ErrUnknownNode), http.StatusNotFound, CodeUnknownNode},
+	{is(rebalance.ErrMapChanged), http.StatusConflict, CodeConflict},
+	{is(rebalance.ErrNoReport), http.StatusNotFound, CodeNotFound},
+	{is(store.ErrNotFound), http.StatusNotFound, CodeNotFound},
+	{is(store.ErrConflict), http.StatusConflict, CodeConflict},
+	{is(context.DeadlineExceeded), http.StatusGatewayTimeout, CodeTimeout},
+	{as[*http.MaxBytesError], http.StatusRequestEntityTooLarge, CodeTooLarge},
+	{as[*FieldError], http.StatusBadRequest, CodeBadRequest},
+	{as[*rebalance.KeptCopies], http.StatusConflict, CodeKeptCopies},
+	{as[*rebalance.PlanChangedError], http.StatusConflict, CodePlanChanged},
+	{as[*rebalance.NodeInUseError], http.StatusConflict, CodeNodeInUse},
+	{as[*rebalance.NotActiveError], http.StatusConflict, CodeNotActive},
+}
+
+func is(target error) func(error) bool {
+	return func(err error) bool { return errors.Is(err, target) }
+}
+
+func as[E error](err error) bool {
+	var e E
+	return errors.As(err, &e)
+}
+
+// NewProblem is an error as it is answered, with the status that goes with it.
+func NewProblem(err error) (status int, p *Problem) {
+	if errors.As(err, &p) {
+		return statusOf(p.Code), p
+	}
+	p = &Problem{Code: CodeFailed, Text: err.Error(), Cause: rebalance.Causes(err)}
+	status = http.StatusInternalServerError
+	for _, kind := range kinds {
+		if kind.fits(err) {
+			status, p.Code = kind.status, kind.code
+			break
+		}
+	}
+	var field *FieldError
+	if errors.As(err, &field) {
+		p.Field, p.Value = field.Field, fmt.Sprint(field.Value)
+	}
+	return status, p
+}
+
+// statusOf is the status of a problem that was made where it arose.
+func statusOf(code string) int {
+	switch code {
+	case CodeBadRequest:
+		return http.StatusBadRequest
+	case CodeUnauthorised:
+		return http.StatusUnauthorized
+	case CodeForbidden:
+		return http.StatusForbidden
+	case CodeNotFound, CodeNoRebalance:
+		return http.StatusNotFound
+	case CodeExists:
+		return http.StatusConflict
+	case CodeNotJSON:
+		return http.StatusUnsupportedMediaType
+	case CodeBusy, CodeClosing, CodeNotReady:
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusInternalServerError
+}
+
+// Refuse answers with an error.
+func Refuse(w http.ResponseWriter, err error) {
+	status, p := NewProblem(err)
+	Answer(w, status, errorBody{p})
+}
+
+// Answer answers with v as JSON.
+func Answer(w http.ResponseWriter, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		// Every type that comes here is ours and holds nothing that cannot be encoded.
+		panic(err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(body, '\n')) // whoever asked has gone
+}

@@ -1,0 +1,204 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/shearpin/shearpin/rebalance"
+	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/control"
+	"github.com/shearpin/shearpin/rebalance/store"
+	"github.com/shearpin/shearpin/supervisor"
+)
+
+const (
+	// quick is for what needs no node.
+	quick = 10 * time.Second
+	// long is for what nodes have to do.
+	long = 10 * time.Minute
+)
+
+// handler has all paths.
+func (m *Manager) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		control.Answer(w, http.StatusOK, map[string]string{"status": "ok"})
+	})
+	mux.HandleFunc("GET /readyz", m.readyz)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
+
+	get := func(path string, do func(ctx context.Context, r *http.Request) (any, error)) {
+		mux.HandleFunc("GET "+control.Prefix+path, m.answer(quick, http.StatusOK, do))
+	}
+	post := func(path string, limit time.Duration, status int, do func(ctx context.Context, r *http.Request) (any, error)) {
+		mux.HandleFunc("POST "+control.Prefix+path, m.command(m.answer(limit, status, do)))
+	}
+	get("/status", func(ctx context.Context, _ *http.Request) (any, error) { return m.cluster.Status(ctx) })
+	get("/reports", func(ctx context.Context, _ *http.Request) (any, error) { return m.cluster.Reports(ctx) })
+	get("/reports/{id}", func(ctx context.Context, r *http.Request) (any, error) {
+		return m.cluster.Report(ctx, r.PathValue("id"))
+	})
+	get("/nodes", func(ctx context.Context, _ *http.Request) (any, error) { return m.cluster.Members(ctx) })
+	post("/nodes", quick, http.StatusCreated, m.addNode)
+	mux.HandleFunc("DELETE "+control.Prefix+"/nodes/{name}", m.command(m.answer(quick, http.StatusOK, m.removeNode)))
+	get("/buckets", m.buckets)
+	get("/buckets/{name}/map", func(ctx context.Context, r *http.Request) (any, error) {
+		return m.cluster.Map(ctx, r.PathValue("name"))
+	})
+	post("/buckets", long, http.StatusCreated, m.createBucket)
+	post("/plan", long, http.StatusOK, m.plan)
+	post("/rebalances", quick, http.StatusCreated, m.rebalance)
+	mux.HandleFunc("GET "+control.Prefix+"/rebalances/{id}/progress", m.progress)
+	post("/rebalances/{id}/stop", long, http.StatusOK, m.stop)
+	post("/janitor", long, http.StatusOK, m.janitor)
+	get("/tree", m.tree)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		control.Refuse(w, &control.Problem{Code: control.CodeNotFound, Text: fmt.Sprintf("there is no %s %s", r.Method, r.URL.Path)})
+	})
+	return mux
+}
+
+// command refuses what changes something while the manager closes.
+func (m *Manager) command(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if m.isClosing() {
+			control.Refuse(w, errClosing)
+			return
+		}
+		next(w, r)
+	}
+}
+
+func (m *Manager) isClosing() bool {
+	select {
+	case <-m.closing:
+		return true
+	default:
+		return false
+	}
+}
+
+// errClosing refuses what comes too late.
+var errClosing = &control.Problem{Code: control.CodeClosing, Text: "the manager is closing"}
+
+// answer runs do within the limit and answers with what it returns.
+func (m *Manager) answer(limit time.Duration, status int, do func(ctx context.Context, r *http.Request) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		extend(w, limit+writeLimit)
+		ctx, cancel := context.WithTimeout(r.Context(), limit)
+		defer cancel()
+		out, err := do(ctx, r)
+		if err != nil {
+			control.Refuse(w, err)
+			return
+		}
+		control.Answer(w, status, out)
+	}
+}
+
+// readyz says whether the manager can do what it is there for.
+func (m *Manager) readyz(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+	defer cancel()
+	select {
+	case <-m.closing:
+		control.Refuse(w, errClosing)
+		return
+	case <-m.ready:
+	default:
+		control.Refuse(w, &control.Problem{Code: control.CodeNotReady, Text: "buckets of the configuration have yet to be created"})
+		return
+	}
+	if _, err := m.cluster.State(ctx); err != nil {
+		control.Refuse(w, &control.Problem{Code: control.CodeNotReady, Text: err.Error(), Cause: rebalance.Causes(err)})
+		return
+	}
+	control.Answer(w, http.StatusOK, map[string]string{"status": "ready"})
+}
+
+func (m *Manager) addNode(ctx context.Context, r *http.Request) (any, error) {
+	node, err := read[rebalance.Node](r)
+	if err != nil {
+		return nil, err
+	}
+	return node, m.cluster.AddNode(ctx, node)
+}
+
+func (m *Manager) removeNode(ctx context.Context, r *http.Request) (any, error) {
+	return struct{}{}, m.cluster.RemoveNode(ctx, r.PathValue("name"))
+}
+
+func (m *Manager) buckets(ctx context.Context, _ *http.Request) (any, error) {
+	status, err := m.cluster.Status(ctx)
+	return status.Buckets, err
+}
+
+func (m *Manager) createBucket(ctx context.Context, r *http.Request) (any, error) {
+	b, err := read[control.Bucket](r)
+	if err != nil {
+		return nil, err
+	}
+	err = m.cluster.CreateBucket(ctx, rebalance.BucketConfig{
+		Name: b.Name, VBuckets: b.VBuckets, Replicas: b.Replicas, QuotaBytes: b.QuotaBytes, Directory: b.Directory,
+	})
+	if errors.Is(err, store.ErrConflict) {
+		err = &control.Problem{Code: control.CodeExists, Text: fmt.Sprintf("bucket %q exists", b.Name), Field: "name", Value: b.Name}
+	}
+	return b, err
+}
+
+func (m *Manager) janitor(ctx context.Context, _ *http.Request) (any, error) {
+	report, err := m.cluster.Janitor(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := control.Janitor{JanitorReport: report}
+	for _, b := range report.Buckets {
+		var texts []string
+		for _, err := range b.Errs {
+			texts = append(texts, err.Error())
+		}
+		for _, vb := range slices.Sorted(maps.Keys(b.Held)) {
+			texts = append(texts, b.Held[vb].Error())
+		}
+		if texts != nil {
+			if out.Problems == nil {
+				out.Problems = map[string][]string{}
+			}
+			out.Problems[b.Name] = texts
+		}
+	}
+	return out, nil
+}
+
+func (m *Manager) tree(ctx context.Context, _ *http.Request) (any, error) {
+	root, err := m.cluster.Tree(ctx)
+	return process(root), err
+}
+
+// process is a node of the tree as it is told.
+func process(n supervisor.Node) control.Process {
+	p := control.Process{
+		ID: n.ID, Kind: n.Kind, Supervisor: n.Type == supervisor.TypeSupervisor, State: n.State, Since: n.Since,
+		Restarts: n.Restarts, Mailbox: n.MailboxLen,
+	}
+	if n.PID != nil {
+		p.PID = n.PID.String()
+	}
+	if n.LastExit != nil {
+		p.LastExit = n.LastExit.Error()
+	}
+	if n.Err != nil {
+		p.Error = n.Err.Error()
+	}
+	for _, child := range n.Children {
+		p.Children = append(p.Children, process(child))
+	}
+	return p
+}

@@ -1,0 +1,116 @@
+package serve
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/config"
+	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/control"
+)
+
+const (
+	// maxBody bounds a request, in bytes.
+	maxBody = 1 << 20
+	// maxRequests bounds the requests that are being served, streams included.
+	maxRequests = 64
+	// writeLimit is for an answer, or for a line of a stream, to be taken by who asked.
+	writeLimit = 30 * time.Second
+)
+
+// door decides who comes in to the handlers: those that know the token, where there is one, and no page in a browser.
+type door struct {
+	inside http.Handler
+	// token is the digest of what has to be shown; nil is nothing.
+	token *[sha256.Size]byte
+	// anyHost serves requests that are addressed to other names than this machine's.
+	anyHost bool
+	// room has an entry for each request that is being served.
+	room chan struct{}
+}
+
+func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if err := d.check(r); err != nil {
+		if err.Code == control.CodeUnauthorised {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+		}
+		control.Refuse(w, err)
+		return
+	}
+	select {
+	case d.room <- struct{}{}:
+		defer func() { <-d.room }()
+	default:
+		control.Refuse(w, &control.Problem{Code: control.CodeBusy, Text: "too many requests at the same time"})
+		return
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	d.inside.ServeHTTP(w, r)
+}
+
+// check says why a request does not come in. A name in a browser may come to mean this machine, so that a page that is not ours
+// could ask us; it says by which name, and where it comes from.
+func (d *door) check(r *http.Request) *control.Problem {
+	if d.token != nil && !d.anyHost && !config.Loopback(r.Host) {
+		return &control.Problem{Code: control.CodeForbidden, Text: "Host: is not this machine", Field: "Host", Value: r.Host}
+	}
+	if origin := r.Header.Get("Origin"); origin != "" {
+		return &control.Problem{Code: control.CodeForbidden, Text: "Origin: pages in browsers are not served", Field: "Origin", Value: origin}
+	}
+	if probe := r.URL.Path == "/healthz" || r.URL.Path == "/readyz"; d.token != nil && !probe && !d.knows(r) {
+		return &control.Problem{Code: control.CodeUnauthorised, Text: "Authorization: the token is missing or another one"}
+	}
+	if kind := r.Header.Get("Content-Type"); r.Method != http.MethodGet && r.Method != http.MethodHead && kind != "application/json" {
+		return &control.Problem{Code: control.CodeNotJSON, Text: "Content-Type: must be application/json", Field: "Content-Type", Value: strconv.Quote(kind)}
+	}
+	return nil
+}
+
+// knows compares digests, in a time that tells nothing about either.
+func (d *door) knows(r *http.Request) bool {
+	shown, found := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	digest := sha256.Sum256([]byte(shown))
+	return subtle.ConstantTimeCompare(digest[:], d.token[:]) == 1 && found
+}
+
+// read decodes the one JSON value of a request. No body at all is an empty object.
+func read[T any](r *http.Request) (in T, err error) {
+	decoder := json.NewDecoder(r.Body)
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&in); errors.Is(err, io.EOF) {
+		return in, nil
+	} else if err != nil {
+		return in, unreadable(err)
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return in, &control.Problem{Code: control.CodeBadRequest, Text: "body: there is more after the object"}
+	}
+	return in, nil
+}
+
+// unreadable is why a body could not be decoded.
+func unreadable(err error) error {
+	var long *http.MaxBytesError
+	if errors.As(err, &long) {
+		return err
+	}
+	p := &control.Problem{Code: control.CodeBadRequest, Text: "body: " + err.Error()}
+	var kind *json.UnmarshalTypeError
+	if errors.As(err, &kind) {
+		p.Field, p.Value = kind.Field, kind.Value
+	}
+	return p
+}
+
+// extend gives a request longer than others have: limit from now until its answer is taken.
+func extend(w http.ResponseWriter, limit time.Duration) {
+	c := http.NewResponseController(w)
+	_ = c.SetReadDeadline(time.Time{})
+	_ = c.SetWriteDeadline(time.Now().Add(limit)) // who cannot be given longer has less
+}

@@ -1,0 +1,175 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/shearpin/shearpin/rebalance"
+	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/control"
+)
+
+// requestOf is what the cluster is asked for. Nodes that are to be removed are those that are not kept.
+func requestOf(ctx context.Context, cluster *rebalance.Cluster, in control.RebalanceRequest) (rebalance.Request, error) {
+	request := rebalance.Request{Keep: in.Keep, Buckets: in.Buckets, Plan: in.Plan}
+	if len(in.Remove) == 0 {
+		return request, nil
+	}
+	if len(in.Keep) > 0 || in.Plan != nil {
+		return request, &control.FieldError{Field: "remove", Value: in.Remove, Why: "cannot be together with keep or plan"}
+	}
+	members, err := cluster.Members(ctx)
+	if err != nil {
+		return request, err
+	}
+	for _, name := range in.Remove {
+		if !slices.ContainsFunc(members, func(member rebalance.Member) bool { return member.Name == name }) {
+			return request, fmt.Errorf("%w %q", rebalance.ErrUnknownNode, name)
+		}
+	}
+	for _, member := range members {
+		if member.Membership == rebalance.Active && !slices.Contains(in.Remove, member.Name) {
+			request.Keep = append(request.Keep, member.Name)
+		}
+	}
+	if len(request.Keep) == 0 {
+		return request, &control.FieldError{Field: "remove", Value: in.Remove, Why: "nobody would be left"}
+	}
+	return request, nil
+}
+
+func (m *Manager) plan(ctx context.Context, r *http.Request) (any, error) {
+	in, err := read[control.RebalanceRequest](r)
+	if err != nil {
+		return nil, err
+	}
+	if len(in.Add) > 0 {
+		return nil, &control.FieldError{Field: "add", Value: len(in.Add), Why: "a plan changes nothing; nodes have to be known before"}
+	}
+	request, err := requestOf(ctx, m.cluster, in)
+	if err != nil {
+		return nil, err
+	}
+	return m.cluster.Plan(ctx, request)
+}
+
+func (m *Manager) rebalance(ctx context.Context, r *http.Request) (any, error) {
+	in, err := read[control.RebalanceRequest](r)
+	if err != nil {
+		return nil, err
+	}
+	run, err := m.begin(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	if len(in.Remove) > 0 {
+		m.work.Go(func() {
+			if err := Forget(m.life, m.cluster, run, in.Remove); err != nil && m.life.Err() == nil {
+				m.log.Warn("nodes_not_removed", "nodes", in.Remove, "err", err)
+			}
+		})
+	}
+	return control.Started{ID: run.ID()}, nil
+}
+
+// begin starts a rebalance, unless the manager is closing.
+func (m *Manager) begin(ctx context.Context, in control.RebalanceRequest) (*rebalance.Run, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.isClosing() {
+		return nil, errClosing
+	}
+	return Begin(ctx, m.cluster, in)
+}
+
+// Begin makes the nodes known that a request adds, and starts the rebalance.
+func Begin(ctx context.Context, cluster *rebalance.Cluster, in control.RebalanceRequest) (*rebalance.Run, error) {
+	for _, node := range in.Add {
+		if err := cluster.AddNode(ctx, node); err != nil {
+			return nil, err
+		}
+	}
+	request, err := requestOf(ctx, cluster, in)
+	if err != nil {
+		return nil, err
+	}
+	return cluster.Rebalance(ctx, request)
+}
+
+// Forget waits for a rebalance, and makes the cluster forget the nodes that it has emptied, if it is complete.
+func Forget(ctx context.Context, cluster *rebalance.Cluster, run *rebalance.Run, nodes []string) error {
+	report, err := run.Wait(ctx)
+	if err != nil || report.Outcome != rebalance.Complete {
+		return err
+	}
+	var errs []error
+	for _, node := range nodes {
+		errs = append(errs, cluster.RemoveNode(ctx, node))
+	}
+	return errors.Join(errs...)
+}
+
+// find is the rebalance of a request's path.
+func (m *Manager) find(r *http.Request) (*rebalance.Run, error) {
+	id := r.PathValue("id")
+	if id == control.Current {
+		if run := m.cluster.CurrentRun(); run != nil {
+			return run, nil
+		}
+		return nil, &control.Problem{Code: control.CodeNoRebalance, Text: "no rebalance is running"}
+	}
+	if run := m.cluster.Run(id); run != nil {
+		return run, nil
+	}
+	return nil, &control.Problem{Code: control.CodeNoRebalance, Text: fmt.Sprintf("no rebalance %q is running or has just ended", id), Field: "id", Value: id}
+}
+
+// follower is the one of a rebalance, for a stream that ends with streams.Done. It is made when somebody asks for the first time;
+// when the manager closes there is none.
+func (m *Manager) follower(run *rebalance.Run) *follower {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.isClosing() {
+		return nil
+	}
+	m.streams.Add(1)
+	f := m.followers[run.ID()]
+	if f == nil {
+		f = follow(run)
+		m.followers[run.ID()] = f
+		m.work.Go(func() {
+			f.watch(m.life)
+			m.mu.Lock()
+			delete(m.followers, run.ID()) // who asks again gets another, which ends at once
+			m.mu.Unlock()
+		})
+	}
+	return f
+}
+
+func (m *Manager) progress(w http.ResponseWriter, r *http.Request) {
+	run, err := m.find(r)
+	if err != nil {
+		control.Refuse(w, err)
+		return
+	}
+	if f := m.follower(run); f != nil {
+		defer m.streams.Done()
+		f.stream(w, r)
+		return
+	}
+	control.Refuse(w, errClosing)
+}
+
+func (m *Manager) stop(ctx context.Context, r *http.Request) (any, error) {
+	run, err := m.find(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := run.Stop(ctx); err != nil {
+		return nil, err
+	}
+	return run.Wait(ctx)
+}
