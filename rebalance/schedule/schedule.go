@@ -165,7 +165,7 @@ func (s *Schedule) BackfillDone(vb int) {
 	g := &s.groups[move.group]
 	for _, number := range g.backfill {
 		s.nodes[number].backfills--
-		s.full[number] = false
+		s.full[number] = s.nodes[number].backfills >= s.limits.BackfillsPerNode
 		s.free(number)
 	}
 	for _, link := range g.links {
