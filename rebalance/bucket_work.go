@@ -30,6 +30,8 @@ type bucketWork struct {
 	kept  []Node
 	stamp stamp
 	plans []movePlan
+	// aborted are the vbuckets whose moves were aborted; they are not in plans any more.
+	aborted []uint16
 }
 
 // chooseBuckets is the buckets named, which must exist, or all.
@@ -245,7 +247,7 @@ func (w *bucketWork) finish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	names := namesOf(w.kept)
+	names := w.staying(doc)
 	leaving := without(doc.Servers, names...)
 	// Released first, so that a stream which is lost now is opened again by its manager.
 	if _, err := onNodes(doc.Servers, "releasing", func(node string) (any, error) {
@@ -278,6 +280,21 @@ func (w *bucketWork) finish(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// leave takes the moves that were aborted out of what was to be done.
+func (w *bucketWork) leave(aborted []uint16) {
+	w.aborted = slices.Sorted(slices.Values(aborted))
+	w.plans = slices.DeleteFunc(w.plans, func(p movePlan) bool { return slices.Contains(w.aborted, p.VB) })
+}
+
+// staying are the nodes that shall hold the bucket, and those that still have to because a move was aborted.
+func (w *bucketWork) staying(doc store.BucketDoc) []string {
+	names := namesOf(w.kept)
+	for _, vb := range w.aborted {
+		names = distinct(names, doc.Map[vb].Members())
+	}
+	return names
 }
 
 // publish has the map brought to all nodes, and waits. A node that cannot be told now is told later.

@@ -3,7 +3,11 @@ package rebalance
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
+
+// ErrMoveAborted is the cause of a move that was aborted on request.
+var ErrMoveAborted = errors.New("aborted on request")
 
 // Why a move is not aborted; errors.Is finds them in an [AbortRefused].
 var (
@@ -26,3 +30,41 @@ func (e *AbortRefused) Error() string {
 }
 
 func (e *AbortRefused) Unwrap() error { return e.Err }
+
+// MovesAborted is why a rebalance is [Partial].
+type MovesAborted struct {
+	// ByBucket has the vbuckets whose moves were aborted, sorted.
+	ByBucket map[string][]uint16
+}
+
+func (e *MovesAborted) Error() string {
+	count := 0
+	var texts []string
+	for _, bucket := range sortedKeys(e.ByBucket) {
+		vbs := e.ByBucket[bucket]
+		count += len(vbs)
+		shown := vbs[:min(len(vbs), describedProblems)]
+		text := fmt.Sprintf("vb %s of %q", strings.Trim(fmt.Sprint(shown), "[]"), bucket)
+		if len(shown) < len(vbs) {
+			text += ", …"
+		}
+		texts = append(texts, text)
+	}
+	return fmt.Sprintf("%d moves were %v: %s", count, ErrMoveAborted, strings.Join(texts, "; "))
+}
+
+func (e *MovesAborted) Unwrap() error { return ErrMoveAborted }
+
+// aborted is what a report has to say about it, nil if nothing was aborted.
+func (r *Report) aborted() error {
+	byBucket := map[string][]uint16{}
+	for _, b := range r.Buckets {
+		if len(b.Aborted) > 0 {
+			byBucket[b.Name] = b.Aborted
+		}
+	}
+	if len(byBucket) == 0 {
+		return nil
+	}
+	return &MovesAborted{ByBucket: byBucket}
+}

@@ -39,13 +39,16 @@ type (
 	moveBegin     struct{}
 	moveTell      struct{}
 	moveStop      struct{}
+	moveAbort     struct{}
 	moveLostGuard struct{ event dcp.StreamEnded }
 	moveCommitted struct {
 		id  int
 		err error
 	}
 	moveFreed struct{ vb uint16 }
-	moveEnded struct {
+	// moveAbortRefused says that the switch has begun.
+	moveAbortRefused struct{ vb uint16 }
+	moveEnded        struct {
 		vb        uint16
 		err       error
 		leftovers []string
@@ -87,6 +90,12 @@ func (m *move) HandleInfo(c *actors.Context, msg any) error {
 		e := msg.event
 		cause := &dcp.StreamEndedError{VB: e.VB, Reason: e.Reason}
 		return m.perform(c, m.machine.streamEnded(e.Producer, e.Consumer, cause))
+	case moveAbort:
+		effects, possible := m.machine.abort()
+		if !possible {
+			c.Send(m.mover, moveAbortRefused{m.machine.plan.VB})
+		}
+		return m.perform(c, effects)
 	case moveStop:
 		return m.perform(c, m.machine.stop())
 	default:

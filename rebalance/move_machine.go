@@ -34,6 +34,10 @@ type moveMachine struct {
 	lost    map[string]*StreamLost // streams that ended before their set-up was answered, by consumer
 	left    []*NodeError
 	over    bool
+
+	// aborted says that the steps lead back; abortedAt is where they turned.
+	aborted   bool
+	abortedAt Step
 }
 
 // ask is a request that has not been answered. The zero node stands for the commit of the chain.
@@ -91,6 +95,9 @@ func (m *moveMachine) advance(effects []moveEffect) []moveEffect {
 		clear(m.seqnos)
 		if m.at >= len(m.steps) {
 			m.over = true
+			if m.aborted {
+				return append(effects, m.finishAborted())
+			}
 			return append(effects, moveFinished{Leftovers: m.left})
 		}
 		if asks := m.enter(); len(asks) > 0 {
@@ -163,7 +170,7 @@ func (m *moveMachine) enter() (asks []moveEffect) {
 	case StepDelete:
 		return each(p.Drop, deleteCopy{stamp: m.stamp, VB: p.VB})
 	}
-	return nil
+	return m.enterUndo()
 }
 
 func (m *moveMachine) ask(node string, r agentRequest) moveEffect {

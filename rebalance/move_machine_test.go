@@ -21,6 +21,7 @@ import (
 //	run until=STEP                        answers everything well until the step begins
 //	fire timer=KIND [node=N] [step=S]     a timer of the current step, or of S
 //	ended producer=A consumer=B code=N    a stream ends by itself
+//	abort                                 the operator aborts this move
 //	stop                                  the operator stops the rebalance
 func TestMoveMachine(t *testing.T) {
 	datadriven.Walk(t, "testdata/move", func(t *testing.T, path string) {
@@ -104,6 +105,12 @@ func (p *movePlay) command(t *testing.T, d *datadriven.TestData) string {
 		d.ScanArgs(t, "code", &code)
 		cause := &dcp.StreamEndedError{VB: p.machine.plan.VB, Reason: mcbp.EndReason(code)}
 		return p.show(p.machine.streamEnded(producer, consumer, cause))
+	case "abort":
+		effects, possible := p.machine.abort()
+		if !possible {
+			return "refused\n"
+		}
+		return p.show(effects)
 	case "stop":
 		return p.show(p.machine.stop())
 	case "run":

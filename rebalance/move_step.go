@@ -35,6 +35,10 @@ const (
 	StepOpen Step = "open"
 	// StepDelete drops the copies that are in no chain any more.
 	StepDelete Step = "delete"
+	// StepUndoTopology, of a move that is aborted, makes durable writes satisfy the old chain alone again.
+	StepUndoTopology Step = "undo-topology"
+	// StepUndoStreams closes the streams to the copies that were being built, and hands those to the old replicas back.
+	StepUndoStreams Step = "undo-streams"
 )
 
 // MoveLimits say how long a step of a move may make no progress (design §6). A zero field means its default.
@@ -84,7 +88,7 @@ func (l MoveLimits) of(s Step) time.Duration {
 		return l.Persistence
 	case StepTakeover:
 		return l.Takeover
-	case StepStream, StepClose, StepOpen:
+	case StepStream, StepClose, StepOpen, StepUndoStreams:
 		return l.Stream
 	}
 	return l.State

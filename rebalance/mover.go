@@ -3,6 +3,7 @@ package rebalance
 import (
 	"errors"
 	"log/slog"
+	"slices"
 
 	"github.com/shearpin/shearpin/actors"
 	"github.com/shearpin/shearpin/dcp"
@@ -23,6 +24,15 @@ type mover struct {
 	vbs     map[*actors.PID]uint16
 	// told are the failed moves that are in the log.
 	told map[uint16]bool
+
+	lastID  int
+	callers map[int]abortCaller
+}
+
+// abortCaller is who waits for the abort of a move.
+type abortCaller struct {
+	from  actors.From
+	order abortMove
 }
 
 // The messages of a mover.
@@ -38,6 +48,7 @@ type (
 	moverEnded struct {
 		err       error
 		leftovers []string
+		aborted   []uint16
 	}
 )
 
@@ -45,7 +56,7 @@ func newMover(e *environment, bucket string, epoch stamp, plans []movePlan, boss
 	return &mover{
 		env: e, bucket: bucket, stamp: epoch, boss: boss, log: e.log("mover", "bucket", bucket, "epoch", epoch.Epoch),
 		machine: newMoverMachine(plans, e.config.Limits.Schedule),
-		moves:   map[uint16]*actors.PID{}, vbs: map[*actors.PID]uint16{}, told: map[uint16]bool{},
+		moves:   map[uint16]*actors.PID{}, vbs: map[*actors.PID]uint16{}, told: map[uint16]bool{}, callers: map[int]abortCaller{},
 	}
 }
 
@@ -70,6 +81,8 @@ func (m *mover) HandleInfo(c *actors.Context, msg any) error {
 		return err
 	case replicationNews:
 		return m.perform(c, m.news(msg.event))
+	case moveAbortRefused:
+		return m.perform(c, m.machine.abortRefused(msg.vb))
 	case moverStop:
 		m.log.Info("mover_stopping")
 		return m.perform(c, m.machine.stop())
@@ -84,12 +97,29 @@ func (m *mover) HandleInfo(c *actors.Context, msg any) error {
 
 func (m *mover) HandleCall(c *actors.Context, from actors.From, msg any) error {
 	switch msg := msg.(type) {
+	case abortMove:
+		m.lastID++
+		m.callers[m.lastID] = abortCaller{from, msg}
+		return m.perform(c, m.machine.abort(m.lastID, msg.vb))
 	case pauseMoves:
 		m.log.Info("mover_paused", "paused", msg.paused)
 		from.Reply(nil)
 		return m.perform(c, m.machine.pause(msg.paused))
 	default:
 		return m.Base.HandleCall(c, from, msg)
+	}
+}
+
+func (m *mover) answerAbort(e answerAbort) {
+	caller := m.callers[e.ID]
+	delete(m.callers, e.ID)
+	switch {
+	case e.Err == nil:
+		caller.from.Reply(nil)
+	case errors.Is(e.Err, ErrNotRunning):
+		caller.from.Fail(e.Err)
+	default:
+		caller.from.Fail(&AbortRefused{Bucket: m.bucket, VB: caller.order.vb, Err: e.Err})
 	}
 }
 
@@ -133,6 +163,10 @@ func (m *mover) perform(c *actors.Context, effects []moverEffect) error {
 			effects = append(effects, m.start(c, e.Plan)...)
 		case stopMove:
 			c.Send(m.moves[e.VB], moveStop{})
+		case askAbort:
+			c.Send(m.moves[e.VB], moveAbort{})
+		case answerAbort:
+			m.answerAbort(e)
 		case tellStreamEnded:
 			c.Send(m.moves[e.VB], moveLostGuard{e.Event})
 		case armSettle:
@@ -141,7 +175,7 @@ func (m *mover) perform(c *actors.Context, effects []moverEffect) error {
 			c.Send(m.boss, moverNews{e})
 		case moverFinished:
 			// First of all, because a failure is to be reported at once.
-			c.Send(m.boss, moverEnded{e.Err, m.machine.leftovers})
+			c.Send(m.boss, moverEnded{e.Err, m.machine.leftovers, slices.Clone(m.machine.aborted)})
 			var failed *MoveError
 			if errors.As(e.Err, &failed) {
 				m.tell(c, failed.VB, failed)

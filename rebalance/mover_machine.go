@@ -28,6 +28,10 @@ type moverMachine struct {
 	ended []uint16
 	over  bool
 
+	// aborting are the callers that wait for the end of a move that was asked to abort; aborted are the moves that did.
+	aborting map[uint16][]int
+	aborted  []uint16
+
 	planned, done int
 	leftovers     []string
 }
@@ -49,8 +53,8 @@ type (
 	armSettle struct{ After time.Duration }
 	// moverProgressed tells how far the bucket is.
 	moverProgressed struct {
-		Done, Planned int
-		Nodes         map[string]float64
+		Done, Aborted, Planned int
+		Nodes                  map[string]float64
 	}
 	// moverFinished is the last effect; moves that still fly are to be ended without waiting for them.
 	moverFinished struct{ Err error }
@@ -68,7 +72,9 @@ func (moverFinished) isMoverEffect()   {}
 const settleTime = 20 * time.Millisecond
 
 func newMoverMachine(plans []movePlan, limits schedule.Limits) *moverMachine {
-	m := &moverMachine{plans: map[uint16]movePlan{}, flying: map[uint16]movePlan{}, planned: len(plans)}
+	m := &moverMachine{
+		plans: map[uint16]movePlan{}, flying: map[uint16]movePlan{}, aborting: map[uint16][]int{}, planned: len(plans),
+	}
 	moves := make([]schedule.Move, len(plans))
 	for i, p := range plans {
 		m.plans[p.VB] = p
@@ -107,11 +113,12 @@ func (m *moverMachine) round(effects []moverEffect) []moverEffect {
 
 func (m *moverMachine) finish(effects []moverEffect, err error) []moverEffect {
 	m.over = true
+	effects = append(effects, m.answerAllAborting(err)...)
 	return append(effects, moverFinished{err})
 }
 
 func (m *moverMachine) progress() moverEffect {
-	return moverProgressed{Done: m.done, Planned: m.planned, Nodes: m.schedule.Progress()}
+	return moverProgressed{Done: m.done, Aborted: len(m.aborted), Planned: m.planned, Nodes: m.schedule.Progress()}
 }
 
 // backfillDone takes the news that a move has freed its backfill slots.
@@ -129,6 +136,9 @@ func (m *moverMachine) moveEnded(vb uint16, err error, leftovers []string) []mov
 		return nil
 	}
 	m.leftovers = append(m.leftovers, leftovers...)
+	if isAborted(err) {
+		return m.moveAborted(vb)
+	}
 	if err != nil && !m.stopping {
 		m.ended = append(m.ended, vb)
 		return m.failed(m.attribute(err))
@@ -140,7 +150,7 @@ func (m *moverMachine) moveEnded(vb uint16, err error, leftovers []string) []mov
 	}
 	m.done++
 	m.schedule.MoveDone(int(vb))
-	return m.round([]moverEffect{m.progress()})
+	return m.round(append(m.answerAborting(vb, ErrSwitchBegun), m.progress()))
 }
 
 // linkCrashed takes the crash of any replication of the bucket.

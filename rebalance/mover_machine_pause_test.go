@@ -25,6 +25,8 @@ type moverModel struct {
 	crashed bool
 	ended   int
 	err     error
+	// spy sees the effects too.
+	spy func([]moverEffect)
 }
 
 func newMoverModel(t *rapid.T) *moverModel {
@@ -47,6 +49,9 @@ func newMoverModel(t *rapid.T) *moverModel {
 }
 
 func (p *moverModel) perform(effects []moverEffect) {
+	if p.spy != nil {
+		p.spy(effects)
+	}
 	for _, effect := range effects {
 		switch e := effect.(type) {
 		case startMove:

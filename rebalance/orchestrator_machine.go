@@ -70,6 +70,7 @@ const (
 	reasonPeriodic = "periodic"
 	reasonFailed   = "rebalance failed"
 	reasonStopped  = "rebalance stopped"
+	reasonAborted  = "moves aborted"
 	reasonLinkLost = "link lost"
 	reasonStart    = "start"
 	reasonCreated  = "bucket created"
@@ -129,6 +130,8 @@ func (m *orchestratorMachine) ended(run string, outcome Outcome) []orchestratorE
 		return m.clean(0, reasonFailed)
 	case Stopped:
 		return m.clean(0, reasonStopped)
+	case Partial:
+		return m.clean(0, reasonAborted)
 	}
 	return m.next()
 }

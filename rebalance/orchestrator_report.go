@@ -48,7 +48,7 @@ func (o *orchestrator) conclude(c *actors.Context, report Report) {
 		report.Err = o.run.stopped
 		report.conclude()
 	}
-	if report.Outcome != Complete {
+	if report.Outcome != Complete && report.Outcome != Partial {
 		o.tellEnd(c, report)
 		o.env.save(report, func() {})
 		return
@@ -67,6 +67,8 @@ func (o *orchestrator) tellEnd(c *actors.Context, report Report) {
 	switch report.Outcome {
 	case Complete:
 		log.Info("rebalance_complete")
+	case Partial:
+		log.Info("rebalance_partial", "err", report.Err)
 	case Stopped:
 		log.Info("rebalance_stopped")
 	default:

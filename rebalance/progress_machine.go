@@ -24,6 +24,8 @@ type progressMachine struct {
 	// done and planned are moves of all buckets that were begun; those of the bucket come after before.
 	done, planned             int
 	doneBefore, plannedBefore int
+	// aborted are moves of the bucket that are left undone on request.
+	aborted int
 	nodes                     map[string]float64
 
 	// moves are those of the bucket, flying those of them that are under way.
@@ -106,7 +108,7 @@ func (m *progressMachine) bucketBegan(name string, now time.Time) {
 func (m *progressMachine) bucketOver() {
 	m.itemsBefore.addAll(m.items)
 	m.items = itemTally{}
-	m.doneBefore, m.plannedBefore = m.done, m.planned
+	m.doneBefore, m.plannedBefore, m.aborted = m.done, m.planned, 0
 	m.moves, m.flying, m.parts = map[uint16]*moveAccount{}, map[uint16]*moveAccount{}, 0
 	m.samples = nil
 }
@@ -148,6 +150,14 @@ func (m *progressMachine) moverTold(done int, nodes map[string]float64, now time
 	}
 	m.done = m.doneBefore + done
 	m.nodes = nodes
+}
+
+// leftUndone takes how many moves of the bucket were aborted: nothing is left to do for those either.
+func (m *progressMachine) leftUndone(aborted int, now time.Time) {
+	if aborted > m.aborted {
+		m.aborted = aborted
+		m.advance(now)
+	}
 }
 
 // began takes the start of a move.
@@ -267,7 +277,7 @@ func (m *progressMachine) now(now time.Time) progressSample {
 
 // workDone is how many moves of the bucket are done, with the parts that those under way have done.
 func (m *progressMachine) workDone() float64 {
-	return min(float64(m.done-m.doneBefore)+max(m.parts, 0), float64(m.planned-m.plannedBefore))
+	return min(float64(m.done-m.doneBefore+m.aborted)+max(m.parts, 0), float64(m.planned-m.plannedBefore))
 }
 
 // brief is how far the rebalance is, without the single moves. The state is the orchestrator's to tell.

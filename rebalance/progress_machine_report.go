@@ -84,6 +84,8 @@ func (a *moveAccount) outcome(cause error) MoveOutcome {
 		return MoveUnfinished
 	case errors.Is(a.err, ErrStopped):
 		return MoveStopped
+	case errors.Is(a.err, ErrMoveAborted):
+		return MoveAborted
 	}
 	return MoveFailed
 }

@@ -208,6 +208,7 @@ func (r *rebalancer) progress(c *actors.Context, m moverNews) {
 	b.Moves = m.Done
 	now := c.Clock().Now()
 	r.books.machine.moverTold(m.Done, m.Nodes, now)
+	r.books.machine.leftUndone(m.Aborted, now)
 	r.board.count(r.books.machine.brief(now))
 }
 
@@ -227,6 +228,8 @@ func (r *rebalancer) closeBucket(c *actors.Context, cause error) {
 func (r *rebalancer) moved(c *actors.Context, m moverEnded) error {
 	r.mover = nil
 	r.bucketReport().Leftovers = m.leftovers
+	r.at.leave(m.aborted)
+	r.bucketReport().Aborted = r.at.aborted
 	if m.err != nil {
 		return r.end(c, m.err)
 	}
@@ -246,6 +249,9 @@ func (r *rebalancer) end(c *actors.Context, err error) error {
 	switch {
 	case err == nil:
 		r.report.Outcome = Complete
+		if aborted := r.report.aborted(); aborted != nil {
+			r.report.Outcome, r.report.Err = Partial, aborted
+		}
 	case r.stopping || errors.Is(err, ErrStopped):
 		r.report.Outcome, r.report.Err = Stopped, ErrStopped
 	default:

@@ -14,6 +14,9 @@ const (
 	Complete Outcome = "complete"
 	Stopped  Outcome = "stopped"
 	Failed   Outcome = "failed"
+	// Partial is complete but for moves that were aborted on request. It is not Complete, because a node that was to leave
+	// may still hold what was not moved: look at [BucketReport.Aborted] before it is switched off.
+	Partial Outcome = "partial"
 	// Interrupted is a rebalance whose manager, or orchestrator, died: nobody knows how far it came.
 	Interrupted Outcome = "interrupted"
 )
@@ -97,6 +100,9 @@ type BucketReport struct {
 	Nodes map[string]float64 `json:"nodes,omitempty"`
 	// Leftovers are copies that were to be deleted and are still there; the janitor deletes them.
 	Leftovers []string `json:"leftovers,omitempty"`
+	// Aborted are the vbuckets whose moves were aborted on request, sorted. They are as they were before; nodes that were to
+	// leave and are in their chains stay servers of the bucket.
+	Aborted []uint16 `json:"aborted,omitempty"`
 	// Steps sums up the steps of all moves, those that were not ended included.
 	Steps map[Step]StepSummary `json:"steps,omitempty"`
 	// Move sums up the moves that were done.

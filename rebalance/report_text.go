@@ -45,6 +45,8 @@ func (r *Report) message() string {
 	switch r.Outcome {
 	case Complete:
 		return fmt.Sprintf("Rebalance completed: %s.", moves)
+	case Partial:
+		return fmt.Sprintf("Rebalance completed but for moves that were aborted on request: %s.", moves)
 	case Stopped:
 		return fmt.Sprintf("Rebalance stopped on request: %s.", moves)
 	case Interrupted:

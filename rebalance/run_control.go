@@ -18,6 +18,16 @@ func (r *Run) Pause(ctx context.Context) error { return r.steer(ctx, pauseMoves{
 // Resume ends a pause; to resume a rebalance that is not paused is no error. It fails as [Run.Pause].
 func (r *Run) Resume(ctx context.Context) error { return r.steer(ctx, pauseMoves{false}) }
 
+// AbortMove ends the move of one vbucket of the bucket that is being moved, before its switch, or takes it off the plan if it has
+// not begun. The vbucket stays as it was: its chain in the map, its streams, the topology of its active. Copies that were being
+// built for it are the janitor's, which comes after the rebalance. The other moves go on, and the rebalance ends as [Partial].
+//
+// It returns when the move has ended. It fails with an *[AbortRefused] if the vbucket is not being moved or its switch has
+// begun, with [ErrNotRunning] if the rebalance has ended or ends meanwhile. To abort a move once more is no error.
+func (r *Run) AbortMove(ctx context.Context, bucket string, vb uint16) error {
+	return r.steer(ctx, abortMove{bucket: bucket, vb: vb})
+}
+
 func (r *Run) steer(ctx context.Context, order steering) error {
 	if r.board.look().report != nil {
 		return ErrNotRunning
@@ -75,8 +85,15 @@ func (r *rebalancer) steered(id int, response actors.Response) {
 	asked := r.steering[id]
 	delete(r.steering, id)
 	err := steeredAnswer(response)
-	if _, ok := asked.order.(pauseMoves); ok && errors.Is(err, ErrNotRunning) {
-		err = nil
+	switch order := asked.order.(type) {
+	case pauseMoves:
+		if errors.Is(err, ErrNotRunning) {
+			err = nil
+		}
+	case abortMove:
+		if errors.Is(err, actors.NoProcess) || errors.Is(err, actors.Normal) {
+			err = &AbortRefused{Bucket: order.bucket, VB: order.vb, Err: ErrNotMoving}
+		}
 	}
 	if err != nil {
 		asked.from.Fail(err)

@@ -1,6 +1,8 @@
 package rebalance_test
 
 import (
+	"errors"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -48,4 +50,65 @@ func started(events *actors.Subscription[rebalance.Event]) (count int) {
 			return count
 		}
 	}
+}
+
+// Over real nodes: every other move is aborted as soon as it has begun. Each abort says truly whether it was in time; the rest
+// is moved, no document is lost, and a node that was to leave stays as long as it holds something.
+func TestAbortsOverRealNodes(t *testing.T) {
+	w := newWorld(t, 4, 4, orders, noFault)
+	written := w.write(200, "first ")
+	before := w.activeMap()
+	events := w.cluster.Events().Subscribe(1000)
+	defer events.Close()
+	run, err := w.cluster.Rebalance(w.ctx, rebalance.Request{Keep: []string{"n0", "n1", "n2"}})
+	require.NoError(t, err)
+	ended := make(chan *rebalance.Report, 1)
+	go func() {
+		report, _ := run.Wait(w.ctx)
+		ended <- report
+	}()
+	var report *rebalance.Report
+	aborted, begun := []uint16{}, 0
+	for report == nil {
+		select {
+		case event := <-events.C():
+			move, ok := event.(rebalance.MoveStarted)
+			if begun++; !ok || begun%2 > 0 {
+				continue
+			}
+			err := run.AbortMove(w.ctx, "orders", move.VB)
+			if err == nil {
+				aborted = append(aborted, move.VB)
+				continue
+			}
+			var refused *rebalance.AbortRefused
+			if !errors.As(err, &refused) {
+				require.ErrorIs(t, err, rebalance.ErrNotRunning)
+			}
+		case report = <-ended:
+		}
+	}
+	require.NotNil(t, report)
+	slices.Sort(aborted)
+	outcome := rebalance.Complete
+	if len(aborted) > 0 {
+		outcome = rebalance.Partial
+		assert.Equal(t, aborted, report.Buckets[0].Aborted)
+	}
+	assert.Equal(t, outcome, report.Outcome, report.Err)
+	assert.Equal(t, report.MovesPlanned, report.Moves+len(aborted))
+	for _, vb := range aborted {
+		assert.Equal(t, before[vb], w.activeMap()[vb])
+	}
+	janitor, err := w.cluster.Janitor(w.ctx)
+	require.NoError(t, err)
+	require.NoError(t, janitor.Problem())
+	w.requireAll(written)
+	w.requireClean()
+
+	second := w.rebalance(rebalance.Request{Keep: []string{"n0", "n1", "n2"}})
+	require.NoError(t, second.Err)
+	assert.True(t, w.activeMap().Balanced("n0", "n1", "n2"))
+	w.requireAll(written)
+	w.requireClean()
 }
