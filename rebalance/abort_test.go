@@ -122,15 +122,10 @@ func TestAnAbortedMoveLeavesItsVBucketAsItWas(t *testing.T) {
 func TestANodeThatStillHoldsAnAbortedVBucketStays(t *testing.T) {
 	inFakeCluster(t, func(t *testing.T, i *interrupted) {
 		before := i.chains()
-		estimated := false
-		a := i.abortAt(func(op fakeOp) bool {
-			estimated = estimated || op.What == "estimate"
-			return estimated && op.What == "open" && before[op.VB].Contains("n0")
-		}, nil)
+		a := i.abortAt(func(op fakeOp) bool { return op.What == "estimate" && before[op.VB].Contains("n0") },
+			func(ctx context.Context, _ fakeOp) error { return after(ctx, time.Second) })
 		report := a.wait()
-		if err := <-a.answer; err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, <-a.answer)
 		assert.Equal(t, Partial, report.Outcome)
 		assert.Contains(t, i.doc().Servers, "n0")
 		i.requireAsItWas(a.vb, before[a.vb])
@@ -231,15 +226,11 @@ func TestAllMovesAreAborted(t *testing.T) {
 // If the way back fails, the rebalance does: the vbucket may be left as no other move leaves it.
 func TestAnAbortThatFailsEndsTheRebalance(t *testing.T) {
 	inFakeCluster(t, func(t *testing.T, i *interrupted) {
-		estimated := false
-		a := i.abortAt(func(op fakeOp) bool { return op.What == "estimate" }, func(_ context.Context, op fakeOp) error {
-			i.world.mu.Lock()
-			defer i.world.mu.Unlock()
-			estimated = estimated || op.What == "estimate"
-			if estimated && op.What == "close" {
+		a := i.abortAt(func(op fakeOp) bool { return op.What == "estimate" }, func(ctx context.Context, op fakeOp) error {
+			if op.What == "close" {
 				return errInjected
 			}
-			return nil
+			return after(ctx, time.Second)
 		})
 		report := a.wait()
 		require.ErrorIs(t, <-a.answer, ErrNotRunning)

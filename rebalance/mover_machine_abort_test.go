@@ -143,3 +143,22 @@ func TestAnAbortThatIsOvertakenByAFailure(t *testing.T) {
 	var crash *dcp.UnexpectedStreamEnd
 	require.ErrorAs(t, effects[1].(moverFinished).Err, &crash)
 }
+
+// On the way back, streams to replicas that stay are nobody's again: the replications look after them. Those that are closed
+// are still the rebalance's, so that nobody opens them.
+func TestAnAbortedMoveHandsItsStreamsBack(t *testing.T) {
+	m := newMoveMachine(planned(t, vbmap.Chain{"n0", "n1"}, vbmap.Chain{"n3", "n1"}), stamp{Epoch: 5, Owner: "rebalance r"}, MoveLimits{})
+	runUntil(m, m.begin(), StepPersist)
+	effects, possible := m.abort()
+	require.True(t, possible)
+	streams := map[string]setStream{}
+	for _, effect := range effects {
+		if ask, ok := effect.(moveAsk); ok {
+			streams[ask.Node] = ask.Request.(setStream)
+		}
+	}
+	assert.Equal(t, map[string]setStream{
+		"n1": {stamp: stamp{Epoch: 5}, VB: 17, Producer: "n0"},
+		"n3": {stamp: stamp{Epoch: 5, Owner: "rebalance r"}, VB: 17},
+	}, streams)
+}
