@@ -15,6 +15,7 @@ import (
 	"github.com/shearpin/shearpin/dcp/kv"
 	"github.com/shearpin/shearpin/rebalance/schedule"
 	"github.com/shearpin/shearpin/rebalance/store"
+	"github.com/shearpin/shearpin/rebalance/vbmap"
 )
 
 // Node is one KV node.
@@ -25,11 +26,16 @@ type Node struct {
 	Addr string `json:"addr"`
 	// Group is its server group; replicas go to other groups than their active where there are several.
 	Group string `json:"group,omitempty"`
+	// Weight is its share of the copies relative to the others, at most 1 048 576; 0 means 1.
+	Weight int `json:"weight,omitempty"`
 }
 
 func (n Node) validate() error {
 	if n.Name == "" {
 		return errors.New("node without a name")
+	}
+	if n.Weight < 0 || n.Weight > vbmap.MaxWeight {
+		return &NodeError{Node: n.Name, Err: fmt.Errorf("weight %d, must be 0 to %d", n.Weight, vbmap.MaxWeight)}
 	}
 	if _, _, err := net.SplitHostPort(n.Addr); err != nil {
 		return &NodeError{Node: n.Name, Err: err}

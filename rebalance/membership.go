@@ -201,7 +201,7 @@ func (e *environment) loadMembers(ctx context.Context) error {
 			case i < 0:
 				doc.Members = append(doc.Members, Member{Node: node, Membership: Active})
 			case doc.Members[i].Node != node:
-				changes = append(changes, fmt.Sprintf("%s: %s %s", node.Name, node.Addr, node.Group))
+				changes = append(changes, fmt.Sprintf("%s: %s %s weight %d", node.Name, node.Addr, node.Group, node.Weight))
 				doc.Members[i].Node = node
 			}
 		}

@@ -32,7 +32,7 @@ func (e *environment) keepMap(ctx context.Context, doc store.BucketDoc, m vbmap.
 func places(nodes []Node) []vbmap.Node {
 	named := make([]vbmap.Node, len(nodes))
 	for i, node := range nodes {
-		named[i] = vbmap.Node{Name: node.Name, Group: node.Group}
+		named[i] = vbmap.Node{Name: node.Name, Group: node.Group, Weight: node.Weight}
 	}
 	return named
 }

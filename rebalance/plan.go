@@ -28,6 +28,8 @@ type Plan struct {
 type PlannedNode struct {
 	Name  string `json:"name"`
 	Group string `json:"group,omitempty"`
+	// Weight is as in [Node].
+	Weight int `json:"weight,omitempty"`
 }
 
 // BucketPlan is what would be done with one bucket.

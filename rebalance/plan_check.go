@@ -70,6 +70,9 @@ func (e *environment) plannedNodes(plan *Plan) ([]Node, error) {
 		case node.Group != planned.Group:
 			return nil, &PlanChangedError{What: fmt.Sprintf("node %q is in group %q, was in %q", node.Name, node.Group, planned.Group)}
 		}
+		if node.Weight != planned.Weight {
+			return nil, &PlanChangedError{What: fmt.Sprintf("node %q has weight %d, had %d", node.Name, node.Weight, planned.Weight)}
+		}
 		nodes[i] = node
 	}
 	return nodes, nil

@@ -44,7 +44,7 @@ func (e *environment) makePlan(ctx context.Context, request Request) (*Plan, err
 	}
 	plan := &Plan{Version: planVersion, Made: time.Now().UTC().Round(0)}
 	for _, node := range kept {
-		plan.Nodes = append(plan.Nodes, PlannedNode{Name: node.Name, Group: node.Group})
+		plan.Nodes = append(plan.Nodes, PlannedNode{Name: node.Name, Group: node.Group, Weight: node.Weight})
 	}
 	slices.SortFunc(plan.Nodes, func(a, b PlannedNode) int { return strings.Compare(a.Name, b.Name) })
 	for _, name := range names {

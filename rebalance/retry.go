@@ -157,7 +157,7 @@ func (e *environment) retryCheck(ctx context.Context, request Request) (check re
 			failed = append(failed, m.Name)
 		}
 		if slices.Contains(request.Keep, m.Name) {
-			groups = append(groups, m.Name+" in "+m.Group)
+			groups = append(groups, fmt.Sprintf("%s in %s weighs %d", m.Name, m.Group, m.Weight))
 		}
 	}
 	docs, err := e.buckets.List(ctx)

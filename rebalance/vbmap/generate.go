@@ -142,16 +142,16 @@ func (p Params) check() error {
 			return errors.New("a node has no name")
 		case seen[node.Name]:
 			return fmt.Errorf("node %q is there twice", node.Name)
-		case node.Weight < 0 || node.Weight > maxWeight:
-			return fmt.Errorf("node %q has weight %d, not 0 to %d", node.Name, node.Weight, maxWeight)
+		case node.Weight < 0 || node.Weight > MaxWeight:
+			return fmt.Errorf("node %q has weight %d, not 0 to %d", node.Name, node.Weight, MaxWeight)
 		}
 		seen[node.Name] = true
 	}
 	return nil
 }
 
-// maxWeight keeps products of weights and vbuckets far from overflowing.
-const maxWeight = 1 << 20
+// MaxWeight bounds the weight of a node, and keeps products of weights and vbuckets far from overflowing.
+const MaxWeight = 1 << 20
 
 // slaves is the limit in numbers: at most all other nodes.
 func (p Params) slaves() int {

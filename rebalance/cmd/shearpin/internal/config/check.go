@@ -8,10 +8,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml/token"
 
 	"github.com/shearpin/shearpin/dcp/kv"
+	"github.com/shearpin/shearpin/rebalance/vbmap"
 )
 
 // maxFile bounds the file, in bytes.
@@ -101,6 +103,12 @@ func (k *checker) check() {
 			k.wrongf("limits."+field, "%d must be 1 or more", n)
 		}
 	}
+	if after := c.Retry.After.Of(); after != 0 && (after < 5*time.Second || after > time.Hour) {
+		k.wrongf("retry.after", "%v must be 5s to 1h", after)
+	}
+	if _, given := k.d.at["retry.max_attempts"]; given && (c.Retry.MaxAttempts < 1 || c.Retry.MaxAttempts > 3) {
+		k.wrongf("retry.max_attempts", "%d must be 1 to 3", c.Retry.MaxAttempts)
+	}
 	if f := c.Log.Format; f != "" && f != FormatText && f != FormatJSON {
 		k.wrongf("log.format", "%q must be %s or %s", f, FormatText, FormatJSON)
 	}
@@ -119,6 +127,9 @@ func (k *checker) nodes() {
 			k.wrongf(field+".name", "%q is the name of nodes[%d] too", n.Name, first)
 		} else {
 			names[n.Name] = i
+		}
+		if _, given := k.d.at[field+".weight"]; given && (n.Weight < 1 || n.Weight > vbmap.MaxWeight) {
+			k.wrongf(field+".weight", "%d must be 1 to %d", n.Weight, vbmap.MaxWeight)
 		}
 		if why := addrProblem(n.Addr); why != "" {
 			k.wrongf(field+".addr", "%s", why)

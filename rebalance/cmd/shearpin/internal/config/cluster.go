@@ -16,9 +16,10 @@ func (c *Config) Cluster(log *slog.Logger) (rebalance.Config, error) {
 	out := rebalance.Config{
 		AllowPlainAuth: c.AllowPlainAuth, Connections: c.Connections, JanitorInterval: c.JanitorInterval.Of(),
 		Seed: c.Seed, Limits: c.limits(), Log: log,
+		Retry: rebalance.RetryConfig{Enabled: c.Retry.Enabled, After: c.Retry.After.Of(), MaxAttempts: c.Retry.MaxAttempts},
 	}
 	for _, n := range c.Nodes {
-		out.Nodes = append(out.Nodes, rebalance.Node{Name: n.Name, Addr: n.Addr, Group: n.Group})
+		out.Nodes = append(out.Nodes, rebalance.Node{Name: n.Name, Addr: n.Addr, Group: n.Group, Weight: n.Weight})
 	}
 	for _, m := range c.Mechanisms {
 		out.Mechanisms = append(out.Mechanisms, kv.Mechanism(m))
@@ -46,7 +47,7 @@ func (c *Config) Cluster(log *slog.Logger) (rebalance.Config, error) {
 func (c *Config) limits() rebalance.Limits {
 	l, r, m := c.Limits, c.Limits.Replication, c.Limits.Move
 	return rebalance.Limits{
-		Grace: l.Grace.Of(), Prepare: l.Prepare.Of(), Query: l.Query.Of(), Apply: l.Apply.Of(), Ready: l.Ready.Of(), Stop: l.Stop.Of(),
+		Grace: l.Grace.Of(), Prepare: l.Prepare.Of(), Query: l.Query.Of(), Apply: l.Apply.Of(), Ready: l.Ready.Of(), Stop: l.Stop.Of(), Stuck: l.Stuck.Of(),
 		Schedule: schedule.Limits{MovesPerNode: l.MovesPerNode, BackfillsPerNode: l.BackfillsPerNode},
 		Move: rebalance.MoveLimits{
 			Backfill: m.Backfill.Of(), Persistence: m.Persistence.Of(), Takeover: m.Takeover.Of(), State: m.State.Of(), Stream: m.Stream.Of(),

@@ -29,6 +29,7 @@ type Config struct {
 	Connections     int      `yaml:"connections"`
 	JanitorInterval Duration `yaml:"janitor_interval"`
 	Seed            uint64   `yaml:"seed"`
+	Retry           Retry    `yaml:"retry"`
 	Limits          Limits   `yaml:"limits"`
 
 	Control Control `yaml:"control"`
@@ -37,9 +38,10 @@ type Config struct {
 
 // Node is one KV node.
 type Node struct {
-	Name  string `yaml:"name"`
-	Addr  string `yaml:"addr"`
-	Group string `yaml:"group"`
+	Name   string `yaml:"name"`
+	Addr   string `yaml:"addr"`
+	Group  string `yaml:"group"`
+	Weight int    `yaml:"weight"`
 }
 
 // TLS names the files for connections to nodes, all PEM.
@@ -59,6 +61,13 @@ type Bucket struct {
 	Directory string `yaml:"directory"`
 }
 
+// Retry says whether rebalances that failed are started again by themselves.
+type Retry struct {
+	Enabled     bool     `yaml:"enabled"`
+	After       Duration `yaml:"after"`
+	MaxAttempts int      `yaml:"max_attempts"`
+}
+
 // Limits are the limits of rebalance.Limits that somebody may want to change.
 type Limits struct {
 	MovesPerNode     int               `yaml:"moves_per_node"`
@@ -69,6 +78,7 @@ type Limits struct {
 	Apply            Duration          `yaml:"apply"`
 	Ready            Duration          `yaml:"ready"`
 	Stop             Duration          `yaml:"stop"`
+	Stuck            Duration          `yaml:"stuck"`
 	Move             MoveLimits        `yaml:"move"`
 	Replication      ReplicationLimits `yaml:"replication"`
 }

@@ -68,6 +68,7 @@ allow_plain_auth: true
 connections: 2
 janitor_interval: 7s
 seed: 9
+retry: {enabled: true, after: 10s, max_attempts: 3}
 limits:
   moves_per_node: 3
   backfills_per_node: 2
@@ -77,6 +78,7 @@ limits:
   apply: 4s
   ready: 5s
   stop: 6s
+  stuck: 7s
   move: {backfill: 1m, persistence: 2m, takeover: 3m, state: 4m, stream: 5m}
   replication: {add: 11s, add_after_rollback: 12s, close: 13s, takeover: 14s, connect: 15s, join: 16s, stall: 17s, grace: 18s}
 log: {level: warn, format: text}
@@ -91,10 +93,11 @@ log: {level: warn, format: text}
 	assert.Equal(t, 2, got.Connections)
 	assert.Equal(t, 7*time.Second, got.JanitorInterval)
 	assert.Equal(t, uint64(9), got.Seed)
+	assert.Equal(t, rebalance.RetryConfig{Enabled: true, After: 10 * time.Second, MaxAttempts: 3}, got.Retry)
 	assert.Equal(t, 3, got.Limits.Schedule.MovesPerNode)
 	assert.Equal(t, 2, got.Limits.Schedule.BackfillsPerNode)
 	for i, d := range []time.Duration{
-		got.Limits.Grace, got.Limits.Prepare, got.Limits.Query, got.Limits.Apply, got.Limits.Ready, got.Limits.Stop,
+		got.Limits.Grace, got.Limits.Prepare, got.Limits.Query, got.Limits.Apply, got.Limits.Ready, got.Limits.Stop, got.Limits.Stuck,
 	} {
 		assert.Equal(t, time.Duration(i+1)*time.Second, d)
 	}
@@ -111,7 +114,7 @@ log: {level: warn, format: text}
 
 func TestMistakesHaveLineColumnAndField(t *testing.T) {
 	for _, c := range []struct{ name, text, want string }{
-		{"unknown key", "nodes:\n  - name: a\n    host: x\n", "c.yaml:3:5: nodes[0].host: is an unknown key; there are name, addr, group"},
+		{"unknown key", "nodes:\n  - name: a\n    host: x\n", "c.yaml:3:5: nodes[0].host: is an unknown key; there are name, addr, group, weight"},
 		{"unknown key at the top", small + "bucket: []\n", "c.yaml:6:1: bucket: is an unknown key; there are nodes, "},
 		{"duplicate key", "store: a\nstore: b\n", `c.yaml:2:1: is not YAML: mapping key "store" already defined at [1:1]`},
 		{"duplicate node", strings.Replace(small, "store:", "  - {name: n0, addr: \"127.0.0.1:1\"}\nstore:", 1), `c.yaml:4:12: nodes[1].name: "n0" is the name of nodes[0] too`},
@@ -124,7 +127,7 @@ func TestMistakesHaveLineColumnAndField(t *testing.T) {
 		{"number for a name", strings.Replace(small, "name: n0", "name: 7", 1), `c.yaml:2:11: nodes[0].name: must be text; a number or a word such as true is text when it is in quotes`},
 		{"no nodes", "store: s\ncontrol: {socket: c}\n", `c.yaml:1:1: nodes: there must be at least one node`},
 		{"nodes that are no list", "nodes: {name: a}\n", `c.yaml:1:9: nodes: must be a list`},
-		{"node that is no mapping", "nodes: [a]\n", `c.yaml:1:9: nodes[0]: must have keys: name, addr, group`},
+		{"node that is no mapping", "nodes: [a]\n", `c.yaml:1:9: nodes[0]: must have keys: name, addr, group, weight`},
 		{"key without a value", "nodes:\nstore: s\n", `nodes: has no value`},
 		{"no store", strings.Replace(small, "store: s.db\n", "", 1), `c.yaml:1:1: store: is missing: the file that holds maps and epochs`},
 		{"bad duration", small + "janitor_interval: 5\n", `c.yaml:6:19: janitor_interval: must be a duration such as 500ms, 5s or 2m30s, and more than 0`},
@@ -153,6 +156,9 @@ func TestMistakesHaveLineColumnAndField(t *testing.T) {
 		{"address without a token", strings.Replace(small, "socket: c.sock", "listen: \"127.0.0.1:1\"", 1), `control.token_file: is missing: whoever reaches the address could command the manager`},
 		{"address that others reach", strings.Replace(small, "socket: c.sock", "listen: \"0.0.0.0:1\", token_file: f", 1), `c.yaml:5:19: control.listen: "0.0.0.0:1": other machines may reach it; anywhere: true allows that`},
 		{"control address without a port", strings.Replace(small, "socket: c.sock", "listen: localhost, token_file: f", 1), `control.listen: "localhost" must be a host, a colon and a port`},
+		{"weight that is no weight", strings.Replace(small, "name: n0", "weight: 0\n    name: n0", 1), `c.yaml:2:13: nodes[0].weight: 0 must be 1 to 1048576`},
+		{"retry too soon", small + "retry: {after: 1s}\n", `c.yaml:6:16: retry.after: 1s must be 5s to 1h`},
+		{"no retries", small + "retry: {max_attempts: 0}\n", `c.yaml:6:23: retry.max_attempts: 0 must be 1 to 3`},
 		{"log level", small + "log: {level: loud}\n", `c.yaml:6:14: log.level: must be debug, info, warn or error`},
 		{"log format", small + "log: {format: xml}\n", `c.yaml:6:15: log.format: "xml" must be text or json`},
 		{"alias", small + "mechanisms: &m [PLAIN]\n", `mechanisms: anchors, aliases and tags are not used here`},
