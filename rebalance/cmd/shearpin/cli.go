@@ -41,6 +41,11 @@ type commandLine struct {
 	Plan      planCommand      `cmd:"" help:"Show what a rebalance would do, and do nothing."`
 	Status    statusCommand    `cmd:"" help:"Show what the manager is doing and how the buckets are."`
 	Stop      stopCommand      `cmd:"" help:"Stop the rebalance that runs."`
+	Pause     pauseCommand     `cmd:"" help:"Let the rebalance that runs begin no more moves."`
+	Resume    resumeCommand    `cmd:"" help:"Go on with a rebalance that is paused."`
+	Retry     retryCommand     `cmd:"" help:"Show, or cancel, the rebalance that failed and is to be started again."`
+	Failover  failoverCommand  `cmd:"" help:"Give nodes up: other copies of their vbuckets become active."`
+	AddBack   addBackCommand   `cmd:"" help:"Take a node back that was failed over."`
 	Nodes     nodesCommand     `cmd:"" help:"Show the nodes, add and remove them."`
 	Buckets   bucketsCommand   `cmd:"" help:"Show the buckets, create one."`
 	Janitor   janitorCommand   `cmd:"" help:"Have the janitor look after all buckets now."`

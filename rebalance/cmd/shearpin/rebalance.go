@@ -102,37 +102,50 @@ func (c *rebalanceCommand) run(_ []string, s streams) int {
 	if c.Standalone {
 		return c.alone(s)
 	}
-	client, err := c.client()
+	if c.Detach {
+		return c.detached(s)
+	}
+	status := c.follow("/rebalances", c.request(), s)
+	if status == exitComplete && len(c.Remove) > 0 && !c.JSON {
+		fmt.Fprintf(s.out, "%s: nothing is on it any more, and the manager forgets it. Take it out of the configuration too: the next start would add it again.\n",
+			strings.Join(c.Remove, ", "))
+	}
+	return status
+}
+
+// startLimit is for a manager to say that it has begun.
+const startLimit = time.Minute
+
+// detached starts it and says only what it is called.
+func (c *rebalanceCommand) detached(s streams) int {
+	return c.ask(s, func(ctx context.Context, client *control.Client) error {
+		var started control.Started
+		return c.shown(ctx, client, http.MethodPost, "/rebalances", c.request(), &started, s,
+			func(screen *console.Console) { screen.Step(started.ID) })
+	})
+}
+
+// follow starts a rebalance, by a request to a path, and shows it until it has ended.
+func (f *managerFlags) follow(path string, request any, s streams) int {
+	client, err := f.client()
 	if err != nil {
-		c.tell(err, s)
+		f.tell(err, s)
 		return exitUsage
 	}
 	defer client.Close()
 	var started control.Started
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	err = client.Do(ctx, http.MethodPost, control.Prefix+"/rebalances", c.request(), &started)
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	err = client.Do(ctx, http.MethodPost, control.Prefix+path, request, &started)
 	cancel()
-	switch {
-	case err != nil:
-		return c.status(err, s)
-	case c.Detach && c.JSON:
-		printJSON(s.out, started)
-		return exitComplete
-	case c.Detach:
-		fmt.Fprintln(s.out, started.ID)
-		return exitComplete
+	if err != nil {
+		return f.status(err, s)
 	}
-	status := c.show(rebalanceHandle{
+	return f.show(rebalanceHandle{
 		follow: func(ctx context.Context) iter.Seq2[control.Update, error] { return client.Follow(ctx, started.ID) },
 		stop: func(ctx context.Context) error {
 			return client.Do(ctx, http.MethodPost, control.Prefix+"/rebalances/"+started.ID+"/stop", nil, nil)
 		},
 	}, s)
-	if status == exitComplete && len(c.Remove) > 0 && !c.JSON {
-		fmt.Fprintf(s.out, "%s: nothing is on it any more, and the manager has forgotten it. Take it out of the configuration too: the next start would add it again.\n",
-			strings.Join(c.Remove, ", "))
-	}
-	return status
 }
 
 // rebalanceHandle is a rebalance that somebody may look at and stop.
@@ -144,17 +157,17 @@ type rebalanceHandle struct {
 }
 
 // show shows a rebalance until it has ended. The first signal stops it, the second quits.
-func (c *rebalanceCommand) show(handle rebalanceHandle, s streams) int {
+func (f *managerFlags) show(handle rebalanceHandle, s streams) int {
 	people := s.out
-	if c.JSON {
+	if f.JSON {
 		people = s.err
 	}
 	screen := console.New(people, isTerminal(people))
 	report, err := handle.watch(screen, s)
 	if err != nil {
-		return c.status(err, s)
+		return f.status(err, s)
 	}
-	if c.JSON {
+	if f.JSON {
 		printJSON(s.out, report)
 	} else {
 		screen.Report(report)

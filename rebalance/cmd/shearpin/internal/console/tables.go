@@ -131,6 +131,19 @@ func (c *Console) Janitor(j control.Janitor) {
 	}
 }
 
+// Failover shows what a failover came to.
+func (c *Console) Failover(f control.Failover) {
+	for _, b := range f.Buckets {
+		c.Step(fmt.Sprintf("%s: %d vbuckets have another active, %d a replica less, %d are lost", b.Name, len(b.Promoted), b.Shortened, len(b.Lost)))
+		for _, problem := range f.Problems[b.Name] {
+			c.Step("  " + problem)
+		}
+	}
+	for _, cause := range Because(f.Cause) {
+		c.Step(cause)
+	}
+}
+
 // Reports shows a line for each rebalance, the newest first.
 func (c *Console) Reports(reports []rebalance.Report) {
 	c.table(func(w io.Writer) {

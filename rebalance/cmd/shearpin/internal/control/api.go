@@ -62,6 +62,26 @@ type Janitor struct {
 	Problems map[string][]string `json:"problems,omitempty"`
 }
 
+// FailoverRequest says which nodes to give up.
+type FailoverRequest struct {
+	rebalance.FailoverRequest
+	// Graceful moves their vbuckets away first. It is answered with [Started].
+	Graceful bool `json:"graceful,omitempty"`
+}
+
+// Failover is what a failover came to.
+type Failover struct {
+	*rebalance.FailoverReport
+	// Problems are what was not done: by bucket, one text for each.
+	Problems map[string][]string `json:"problems,omitempty"`
+}
+
+// AddBack says what becomes of the copies of a node that is added back.
+type AddBack struct {
+	// DiscardDiverged lets the next rebalance delete those that hold data which their active lacks.
+	DiscardDiverged bool `json:"discard_diverged,omitempty"`
+}
+
 // Process is one process of the supervision tree.
 type Process struct {
 	ID         string    `json:"id"`
@@ -104,6 +124,11 @@ const (
 	CodeRunning      = "rebalance_running"
 	CodeUnknownNode  = "unknown_node"
 	CodeNoRebalance  = "no_rebalance"
+	CodeNotRunning   = "rebalance_not_running"
+	CodeFailover     = "failover_running"
+	CodeMembers      = "members_changing"
+	CodeNoNodesLeft  = "no_nodes_left"
+	CodeUnsafe       = "unsafe_failover"
 	CodeExists       = "exists"
 	CodeConflict     = "conflict"
 	CodeTimeout      = "timeout"

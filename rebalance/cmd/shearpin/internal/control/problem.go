@@ -19,6 +19,11 @@ var kinds = []struct {
 }{
 	{is(rebalance.ErrClosed), http.StatusServiceUnavailable, CodeClosing},
 	{is(rebalance.ErrRebalanceRunning), http.StatusConflict, CodeRunning},
+	{is(rebalance.ErrFailoverRunning), http.StatusConflict, CodeFailover},
+	{is(rebalance.ErrMembersChanging), http.StatusConflict, CodeMembers},
+	{is(rebalance.ErrNotRunning), http.StatusConflict, CodeNotRunning},
+	{is(rebalance.ErrNoNodesLeft), http.StatusConflict, CodeNoNodesLeft},
+	{as[*rebalance.UnsafeFailover], http.StatusConflict, CodeUnsafe},
 	{is(rebalance.ErrUnknownNode), http.StatusNotFound, CodeUnknownNode},
 	{is(rebalance.ErrMapChanged), http.StatusConflict, CodeConflict},
 	{is(rebalance.ErrNoReport), http.StatusNotFound, CodeNotFound},

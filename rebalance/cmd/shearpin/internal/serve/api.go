@@ -56,6 +56,12 @@ func (m *Manager) handler() http.Handler {
 	post("/rebalances", quick, http.StatusCreated, m.rebalance)
 	mux.HandleFunc("GET "+control.Prefix+"/rebalances/{id}/progress", m.progress)
 	post("/rebalances/{id}/stop", long, http.StatusOK, m.stop)
+	post("/rebalances/{id}/pause", quick, http.StatusOK, m.steer((*rebalance.Run).Pause))
+	post("/rebalances/{id}/resume", quick, http.StatusOK, m.steer((*rebalance.Run).Resume))
+	post("/failover", long, http.StatusOK, m.failover)
+	post("/nodes/{name}/add-back", quick, http.StatusOK, m.addBack)
+	get("/retry", m.pendingRetry)
+	mux.HandleFunc("DELETE "+control.Prefix+"/retry", m.command(m.answer(quick, http.StatusOK, m.cancelRetry)))
 	post("/janitor", long, http.StatusOK, m.janitor)
 	get("/tree", m.tree)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -158,23 +164,25 @@ func (m *Manager) janitor(ctx context.Context, _ *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := control.Janitor{JanitorReport: report}
+	out := control.Janitor{JanitorReport: report, Problems: map[string][]string{}}
 	for _, b := range report.Buckets {
-		var texts []string
-		for _, err := range b.Errs {
-			texts = append(texts, err.Error())
-		}
-		for _, vb := range slices.Sorted(maps.Keys(b.Held)) {
-			texts = append(texts, b.Held[vb].Error())
-		}
-		if texts != nil {
-			if out.Problems == nil {
-				out.Problems = map[string][]string{}
-			}
-			out.Problems[b.Name] = texts
-		}
+		note(out.Problems, b.Name, b.Errs, b.Held)
 	}
 	return out, nil
+}
+
+// note lists what is wrong with a bucket, if anything is.
+func note(problems map[string][]string, bucket string, errs []error, byVB map[uint16]error) {
+	var texts []string
+	for _, err := range errs {
+		texts = append(texts, err.Error())
+	}
+	for _, vb := range slices.Sorted(maps.Keys(byVB)) {
+		texts = append(texts, byVB[vb].Error())
+	}
+	if texts != nil {
+		problems[bucket] = texts
+	}
 }
 
 func (m *Manager) tree(ctx context.Context, _ *http.Request) (any, error) {

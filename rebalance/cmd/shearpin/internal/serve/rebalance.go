@@ -173,3 +173,26 @@ func (m *Manager) stop(ctx context.Context, r *http.Request) (any, error) {
 	}
 	return run.Wait(ctx)
 }
+
+// steer has a rebalance paused or resumed.
+func (m *Manager) steer(how func(*rebalance.Run, context.Context) error) func(context.Context, *http.Request) (any, error) {
+	return func(ctx context.Context, r *http.Request) (any, error) {
+		run, err := m.find(r)
+		if err != nil {
+			return nil, err
+		}
+		return control.Started{ID: run.ID()}, how(run, ctx)
+	}
+}
+
+func (m *Manager) pendingRetry(ctx context.Context, _ *http.Request) (any, error) {
+	pending, err := m.cluster.PendingRetry(ctx)
+	if pending == nil {
+		pending = &rebalance.PendingRetry{State: rebalance.RetryNotPending}
+	}
+	return pending, err
+}
+
+func (m *Manager) cancelRetry(ctx context.Context, _ *http.Request) (any, error) {
+	return struct{}{}, m.cluster.CancelRetry(ctx)
+}
