@@ -111,19 +111,32 @@ func (k *tracker) marker(vb uint16, start, end uint64) {
 func (k *tracker) document(vb uint16, key string, seen version) {
 	k.mu.Lock()
 	v := &k.vbs[vb]
-	if seen.seqno <= v.high || seen.seqno > v.snapEnd || seen.seqno < v.snapStart {
-		k.sayf("vb %d: seqno %d at %d, in a snapshot from %d to %d", vb, seen.seqno, v.high, v.snapStart, v.snapEnd)
-	}
 	if vb != vbucketOf(key) {
 		k.sayf("vb %d: %s is of vb %d", vb, key, vbucketOf(key))
 	}
-	v.high = seen.seqno
-	if v.high == v.snapEnd {
-		v.whole = append(v.whole, v.high)
-	}
+	k.goOn(vb, seen.seqno)
 	v.seen = append(v.seen, seenVersion{key, seen})
 	k.mu.Unlock()
 	k.tell()
+}
+
+// advanced takes a seqno at which there is no document: a durable write that has not ended, or has come to nothing.
+func (k *tracker) advanced(vb uint16, seqno uint64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.goOn(vb, seqno)
+}
+
+// goOn takes the next seqno of a vbucket. The caller holds mu.
+func (k *tracker) goOn(vb uint16, seqno uint64) {
+	v := &k.vbs[vb]
+	if seqno <= v.high || seqno > v.snapEnd || seqno < v.snapStart {
+		k.sayf("vb %d: seqno %d at %d, in a snapshot from %d to %d", vb, seqno, v.high, v.snapStart, v.snapEnd)
+	}
+	v.high = seqno
+	if v.high == v.snapEnd {
+		v.whole = append(v.whole, v.high)
+	}
 }
 
 // failf notes what must not have happened.

@@ -42,7 +42,7 @@ type world struct {
 }
 
 // newWorld starts n0, n1, n2 and n3; the bucket is on the first three.
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, change ...func(*kvnode.Options)) *world {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
@@ -54,7 +54,11 @@ func newWorld(t *testing.T) *world {
 	config := rebalance.Config{Credentials: kv.Credentials{User: user, Password: password}, Log: log, JanitorInterval: time.Hour}
 	for i := range 4 {
 		name := fmt.Sprintf("n%d", i)
-		node, err := kvnode.Start(kvnode.Options{Name: name, User: user, Password: password, Log: log})
+		opts := kvnode.Options{Name: name, User: user, Password: password, Log: log}
+		for _, f := range change {
+			f(&opts)
+		}
+		node, err := kvnode.Start(opts)
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, node.Close()) })
 		w.nodes[name] = node
