@@ -74,6 +74,12 @@ func (c *conn) bucketCommand(b *bucket, f mcbp.Frame) {
 		c.answer(f, mcbp.StatusTemporaryFailure)
 		return
 	}
+	if f.Magic() == mcbp.MagicFramingRequest && !mayBeDurable(f.Opcode()) {
+		if d, status := durabilityIn(f.FramingExtras()); d != nil || status == mcbp.StatusDurabilityInvalidLevel {
+			c.answer(f, mcbp.StatusInvalid)
+			return
+		}
+	}
 	if c.documentCommand(b, f) {
 		return
 	}

@@ -142,9 +142,9 @@ func (c *conn) store(b *bucket, f mcbp.Frame) {
 		c.answer(f, mcbp.StatusTooBig)
 		return
 	}
-	durability, durable, err := durabilityOf(f.FramingExtras())
-	if err != nil {
-		c.answer(f, mcbp.StatusInvalid)
+	durability, status := c.durabilityOf(f)
+	if status != mcbp.StatusSuccess {
+		c.answer(f, status)
 		return
 	}
 	v, key, status := c.access(b, f)
@@ -160,11 +160,7 @@ func (c *conn) store(b *bucket, f mcbp.Frame) {
 		it.flags = binary.BigEndian.Uint32(f.Extras())
 		it.expiry = expiryAt(binary.BigEndian.Uint32(f.Extras()[4:]), now)
 	}
-	if durable {
-		c.storeDurably(b, v, f, it, durability, now)
-		return
-	}
-	uuid, status := v.write(op, it, f.CAS(), now)
+	it, uuid, status := c.put(v, op, it, f.CAS(), durability, now)
 	if status != mcbp.StatusSuccess {
 		c.refuse(b, f, status)
 		return
@@ -191,6 +187,15 @@ func (c *conn) stored(f mcbp.Frame, it *item, uuid uint64, value []byte) {
 
 // storable are the datatype bits that a client may give a document. Extended attributes have commands of their own.
 func (c *conn) storable() mcbp.Datatype { return c.features.datatypes() &^ mcbp.DatatypeXattr }
+
+// put makes a client's new version, durably if that is demanded. It returns the version that there is then.
+func (c *conn) put(v *vbucket, op mcbp.Opcode, it *item, cas uint64, d *mcbp.Durability, now time.Time) (*item, uint64, mcbp.Status) {
+	if d != nil {
+		return c.writeDurably(v, op, it, cas, *d, now)
+	}
+	uuid, status := v.write(op, it, cas, now)
+	return it, uuid, status
+}
 
 // write puts a client's new version in place, if the operation's condition on the present one holds. It gives the
 // version its seqno and CAS, and returns the UUID of the history that they belong to.
@@ -251,28 +256,4 @@ func (c *conn) refuse(b *bucket, f mcbp.Frame, status mcbp.Status) {
 		c.attachConfig(p, b.config.Load())
 	}
 	c.reply(p)
-}
-
-// wantsDurability looks for the durability requirement among the framing extras (dcp-wire §2).
-func wantsDurability(frames []byte) bool {
-	const durability = 1
-	for len(frames) > 0 {
-		id, size := int(frames[0]>>4), int(frames[0]&0xf)
-		frames = frames[1:]
-		for _, n := range []*int{&id, &size} {
-			if *n != 0xf {
-				continue
-			}
-			if len(frames) == 0 {
-				return false
-			}
-			*n += int(frames[0])
-			frames = frames[1:]
-		}
-		if id == durability {
-			return true
-		}
-		frames = frames[min(size, len(frames)):]
-	}
-	return false
 }

@@ -253,19 +253,29 @@ func TestBucketConfig(t *testing.T) {
 func TestDurabilityIsFoundAmongFramingExtras(t *testing.T) {
 	for name, c := range map[string]struct {
 		frames []byte
-		want   bool
+		level  mcbp.DurabilityLevel
+		status mcbp.Status
 	}{
-		"none":                   {nil, false},
-		"durability":             {[]byte{0x11, 1}, true},
-		"behind a stream id":     {[]byte{0x22, 0, 1, 0x13, 1, 0, 9}, true},
-		"only a stream id":       {[]byte{0x22, 0, 1}, false},
-		"escaped id":             {[]byte{0xf1, 1, 1}, false},
-		"escaped size, then it":  {append(append([]byte{0x4f, 1}, make([]byte, 16)...), 0x11, 1), true},
-		"escape cut off":         {[]byte{0xff}, false},
-		"payload cut off":        {[]byte{0x2f, 200, 1}, false},
-		"barrier, then durabity": {[]byte{0x00, 0x11, 2}, true},
+		"none":                     {nil, 0, mcbp.StatusSuccess},
+		"durability":               {[]byte{0x11, 1}, 1, mcbp.StatusSuccess},
+		"behind a stream id":       {[]byte{0x22, 0, 1, 0x13, 3, 0, 9}, 3, mcbp.StatusSuccess},
+		"only a stream id":         {[]byte{0x22, 0, 1}, 0, mcbp.StatusSuccess},
+		"escaped id":               {[]byte{0xf1, 1, 1}, 0, mcbp.StatusSuccess},
+		"escaped size, then it":    {append(append([]byte{0x4f, 1}, make([]byte, 16)...), 0x11, 1), 1, mcbp.StatusSuccess},
+		"escape cut off":           {[]byte{0xff}, 0, mcbp.StatusInvalid},
+		"payload cut off":          {[]byte{0x2f, 200, 1}, 0, mcbp.StatusInvalid},
+		"barrier, then durability": {[]byte{0x00, 0x11, 2}, 2, mcbp.StatusSuccess},
+		"no such level":            {[]byte{0x11, 4}, 0, mcbp.StatusDurabilityInvalidLevel},
+		"a reserved timeout":       {[]byte{0x13, 1, 0xff, 0xff}, 0, mcbp.StatusDurabilityInvalidLevel},
+		"of two bytes":             {[]byte{0x12, 1, 1}, 0, mcbp.StatusInvalid},
 	} {
-		assert.Equal(t, c.want, wantsDurability(c.frames), name)
+		d, status := durabilityIn(c.frames)
+		assert.Equal(t, c.status, status, name)
+		if c.level == 0 {
+			assert.Nil(t, d, name)
+		} else if assert.NotNil(t, d, name) {
+			assert.Equal(t, c.level, d.Level, name)
+		}
 	}
 }
 

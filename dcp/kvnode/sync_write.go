@@ -24,47 +24,65 @@ type syncWrite struct {
 	uuid   uint64
 }
 
-// durabilityOf looks for the durability requirement among the framing extras.
-func durabilityOf(frames []byte) (d mcbp.Durability, wanted bool, err error) {
-	for len(frames) > 0 {
-		var info mcbp.FrameInfo
-		if info, frames, err = mcbp.NextFrameInfo(frames); err != nil {
-			return d, false, err
-		}
-		if info.ID == mcbp.FrameInfoDurability {
-			if d, err = mcbp.ParseDurability(info.Data); err != nil {
-				return d, false, err
-			}
-			wanted = true
-		}
+// durabilityOf is what a request demands of its write, nil if nothing, or why it cannot have it. Answers keep the order of requests, so
+// whatever a client sends behind a durable write waits as well; a DCP connection, whose frames must flow, may therefore not ask.
+func (c *conn) durabilityOf(f mcbp.Frame) (*mcbp.Durability, mcbp.Status) {
+	d, status := durabilityIn(f.FramingExtras())
+	if d != nil && (!c.features.has(mcbp.FeatureSyncReplication) || c.end() != nil) {
+		return nil, mcbp.StatusNotSupported
 	}
-	return d, wanted, nil
+	return d, status
 }
 
-// storeDurably makes a durable write and waits for its end. Answers keep the order of requests, so whatever the client sent behind it
-// waits as well; a DCP connection may therefore not ask.
-func (c *conn) storeDurably(b *bucket, v *vbucket, f mcbp.Frame, it *item, d mcbp.Durability, now time.Time) {
-	if !c.features.has(mcbp.FeatureSyncReplication) || c.end() != nil {
-		c.answer(f, mcbp.StatusNotSupported)
-		return
+// durabilityIn looks for the durability requirement among framing extras. One of the right length that says what none can say is of a level
+// that there is not, as engines see it.
+func durabilityIn(frames []byte) (d *mcbp.Durability, status mcbp.Status) {
+	for len(frames) > 0 {
+		info, rest, err := mcbp.NextFrameInfo(frames)
+		if err != nil {
+			return nil, mcbp.StatusInvalid
+		}
+		frames = rest
+		if info.ID != mcbp.FrameInfoDurability {
+			continue
+		}
+		found, err := mcbp.ParseDurability(info.Data)
+		switch {
+		case err == nil:
+			d = &found
+		case len(info.Data) == 1 || len(info.Data) == 3:
+			return nil, mcbp.StatusDurabilityInvalidLevel
+		default:
+			return nil, mcbp.StatusInvalid
+		}
 	}
+	return d, mcbp.StatusSuccess
+}
+
+// mayBeDurable says which commands write what can be prepared first.
+func mayBeDurable(op mcbp.Opcode) bool {
+	switch aloud(op) {
+	case mcbp.OpSet, mcbp.OpAdd, mcbp.OpReplace, mcbp.OpDelete, mcbp.OpAppend, mcbp.OpPrepend, mcbp.OpIncrement, mcbp.OpDecrement:
+		return true
+	}
+	return false
+}
+
+// writeDurably is [vbucket.write] for a durable write: it waits for the end. It returns the version that was committed.
+func (c *conn) writeDurably(v *vbucket, op mcbp.Opcode, it *item, cas uint64, d mcbp.Durability, now time.Time) (*item, uint64, mcbp.Status) {
 	if d.Timeout == 0 {
 		d.Timeout = defaultDurabilityTimeout
 	}
 	it.level = d.Level
-	w, status := v.prepare(aloud(f.Opcode()), it, f.CAS(), now, time.Now().Add(d.Timeout))
-	if status == mcbp.StatusSuccess {
-		c.flush()
-		if !v.waitFor(w, d.Timeout, c.done) {
-			return
-		}
-		status = w.status
-	}
+	w, status := v.prepare(op, it, cas, now, time.Now().Add(d.Timeout))
 	if status != mcbp.StatusSuccess {
-		c.refuse(b, f, status)
-		return
+		return nil, 0, status
 	}
-	c.stored(f, w.it, w.uuid, nil)
+	c.flush()
+	if !v.waitFor(w, d.Timeout, c.done) {
+		return nil, 0, mcbp.StatusSyncWriteAmbiguous // which nobody reads any more
+	}
+	return w.it, w.uuid, w.status
 }
 
 // waitFor waits for the end of a write, which comes when its time is over if not before. It reports false if the client has gone; the

@@ -135,6 +135,44 @@ func TestDurableWritesHaveConditions(t *testing.T) {
 	assert.Equal(t, "0", p.b.stat("vbucket-details", 7, "num_items"))
 }
 
+// What depends on the present version is durable too: it is made of the version that there is, and a counter is counted once.
+func TestDurableUpdates(t *testing.T) {
+	p := durablePair(t, `[["n0","n1"]]`)
+	durable := func(q *mcbp.Packet) mcbp.Frame {
+		q.VBucket = 7
+		return p.a.ok(durably(q, mcbp.DurabilityPersistToMajority, 0))
+	}
+	p.a.set(7, "k", "b")
+	f := durable(request(mcbp.OpAppend, "k", "c"))
+	assert.Len(t, f.Extras(), 16)
+	assert.Equal(t, f.CAS(), p.a.get(7, "k").CAS())
+	assert.EqualValues(t, 3, binary.BigEndian.Uint64(f.Extras()[8:]), "where it was committed")
+	durable(request(mcbp.OpPrepend, "k", "a"))
+	assert.Equal(t, "abc", string(p.a.get(7, "k").Value()))
+	for i, q := range []*mcbp.Packet{
+		counter(mcbp.OpIncrement, "n", 2, 7, 0), counter(mcbp.OpIncrement, "n", 2, 7, 0), counter(mcbp.OpDecrement, "n", 3, 7, 0),
+	} {
+		assert.Equal(t, []uint64{7, 9, 6}[i], binary.BigEndian.Uint64(durable(q).Value()))
+	}
+	assert.Equal(t, mcbp.StatusNotStored, p.a.do(durably(setPacketOf(mcbp.OpAppend, "none", "v"), majority, 0)).Status())
+	p.same(t, 7)
+	p.r.hold(true)
+	w := login(t, p.n0, durableFeatures...)
+	answer := w.begin(durably(setPacketOf(mcbp.OpAppend, "k", "d"), majority, 0))
+	eventually(t, "prepared", func() bool { return p.prepared(p.a) > 10 })
+	assert.Equal(t, mcbp.StatusSyncWriteInProgress, p.a.do(durably(setPacketOf(mcbp.OpAppend, "k", "e"), majority, 0)).Status())
+	assert.Equal(t, mcbp.StatusSyncWriteInProgress, p.a.do(setPacketOf(mcbp.OpAppend, "k", "e")).Status())
+	p.r.hold(false)
+	assert.Equal(t, mcbp.StatusSuccess, (<-answer).Status())
+	assert.Equal(t, "abcd", string(p.a.get(7, "k").Value()))
+	p.same(t, 7)
+}
+
+// setPacketOf is a request of vbucket 7 with a key and a value only.
+func setPacketOf(op mcbp.Opcode, key, value string) *mcbp.Packet {
+	return &mcbp.Packet{Opcode: op, VBucket: 7, Key: []byte(key), Value: []byte(value)}
+}
+
 func TestDurableWritesThatAreImpossible(t *testing.T) {
 	n := startNode(t, "n0")
 	c := login(t, n, durableFeatures...)
@@ -149,9 +187,12 @@ func TestDurableWritesThatAreImpossible(t *testing.T) {
 	for name, framing := range map[string][]byte{
 		"no such level": {0x11, 4}, "level 0": {0x11, 0}, "a timeout of 0": {0x13, 1, 0, 0}, "a reserved timeout": {0x13, 1, 0xff, 0xff}, "cut short": {0x13, 1},
 	} {
-		q := setPacket(7, "k", "v")
+		q, want := setPacket(7, "k", "v"), mcbp.StatusDurabilityInvalidLevel
+		if name == "cut short" {
+			want = mcbp.StatusInvalid
+		}
 		q.Magic, q.FramingExtras = mcbp.MagicFramingRequest, framing
-		assert.Equal(t, mcbp.StatusInvalid, c.do(q).Status(), name)
+		assert.Equal(t, want, c.do(q).Status(), name)
 	}
 	for _, without := range [][]mcbp.Feature{nil, {mcbp.FeatureSyncReplication}, {mcbp.FeatureAltRequest}} {
 		assert.Equal(t, mcbp.StatusNotSupported, login(t, n, without...).do(request()).Status(), "%v", without)

@@ -21,7 +21,7 @@ type next func(present *item) (*item, mcbp.Status)
 
 // update replaces the present version of a key, if the client's CAS is 0 or that version's. It returns the version that there is
 // now, and the UUID of its history, 0 if nothing changed.
-func (c *conn) update(v *vbucket, key string, cas uint64, revise next) (it *item, uuid uint64, status mcbp.Status) {
+func (c *conn) update(v *vbucket, key string, cas uint64, d *mcbp.Durability, revise next) (it *item, uuid uint64, status mcbp.Status) {
 	for range updateAttempts {
 		now := c.node.opts.Now()
 		present, status := v.read(key, now)
@@ -47,7 +47,7 @@ func (c *conn) update(v *vbucket, key string, cas uint64, revise next) (it *item
 		if present != nil {
 			op, condition = mcbp.OpReplace, present.cas
 		}
-		uuid, status := v.write(op, it, condition, now)
+		it, uuid, status := c.put(v, op, it, condition, d, now)
 		if status != mcbp.StatusKeyExists && (status != mcbp.StatusKeyNotFound || present == nil) {
 			return it, uuid, status
 		}
@@ -151,13 +151,14 @@ func (c *conn) count(b *bucket, f mcbp.Frame) {
 
 // change is update for a request. If there is to be no change, it answers why and returns nil.
 func (c *conn) change(b *bucket, f mcbp.Frame, revise next) (it *item, uuid uint64) {
-	if wantsDurability(f.FramingExtras()) {
-		c.answer(f, mcbp.StatusNotSupported)
+	durability, status := c.durabilityOf(f)
+	if status != mcbp.StatusSuccess {
+		c.answer(f, status)
 		return nil, 0
 	}
 	v, key, status := c.access(b, f)
 	if status == mcbp.StatusSuccess {
-		it, uuid, status = c.update(v, key, f.CAS(), revise)
+		it, uuid, status = c.update(v, key, f.CAS(), durability, revise)
 	}
 	if status != mcbp.StatusSuccess {
 		c.refuse(b, f, status)

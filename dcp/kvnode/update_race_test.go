@@ -21,7 +21,7 @@ func TestAnUpdateStartsOverFromWhatIsThere(t *testing.T) {
 	}
 	// Each time it is looked at, the next of these happens behind.
 	update := func(behind ...func()) (value string, status mcbp.Status) {
-		it, uuid, status := c.update(v, "k", 0, func(present *item) (*item, mcbp.Status) {
+		it, uuid, status := c.update(v, "k", 0, nil, func(present *item) (*item, mcbp.Status) {
 			if len(behind) > 0 {
 				behind[0]()
 				behind = behind[1:]

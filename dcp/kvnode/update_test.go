@@ -80,18 +80,24 @@ func TestAppendAndPrepend(t *testing.T) {
 	assert.Equal(t, mcbp.StatusNotMyVBucket, c.do(p).Status())
 }
 
-// A change that was to be durable is refused, and made by no command.
-func TestNoUpdateIsDurable(t *testing.T) {
-	c := login(t, startNode(t, "n0"))
+// No change is made that was to be durable and cannot be: because the command knows nothing of that, or the client does not.
+func TestUpdatesThatCannotBeDurable(t *testing.T) {
+	n := startNode(t, "n0")
+	c := login(t, n)
 	c.setVBucket(1, mcbp.VBucketActive)
 	c.set(1, "k", "1")
-	for _, p := range []*mcbp.Packet{
-		request(mcbp.OpAppend, "k", "1"), request(mcbp.OpPrepend, "k", "1"), counter(mcbp.OpIncrement, "k", 1, 0, 0),
-		counter(mcbp.OpDecrement, "k", 1, 0, 0), request(mcbp.OpTouch, "k", "", 0, 0, 0, 9), request(mcbp.OpGetAndTouch, "k", "", 0, 0, 0, 9),
-	} {
-		p.Magic, p.FramingExtras = mcbp.MagicFramingRequest, []byte{0x11, 1}
-		assert.Equal(t, mcbp.StatusNotSupported, c.do(p).Status(), "%v", p.Opcode)
+	refused := func(c *client, want mcbp.Status, all ...*mcbp.Packet) {
+		for _, p := range all {
+			p.Magic, p.FramingExtras = mcbp.MagicFramingRequest, []byte{0x11, 1}
+			assert.Equal(t, want, c.do(p).Status(), "%v", p.Opcode)
+		}
 	}
+	refused(c, mcbp.StatusNotSupported, request(mcbp.OpAppend, "k", "1"), request(mcbp.OpPrepend, "k", "1"),
+		counter(mcbp.OpIncrement, "k", 1, 0, 0), counter(mcbp.OpDecrement, "k", 1, 0, 0))
+	c = login(t, n, durableFeatures...)
+	refused(c, mcbp.StatusInvalid, request(mcbp.OpTouch, "k", "", 0, 0, 0, 9), request(mcbp.OpGetAndTouch, "k", "", 0, 0, 0, 9),
+		request(mcbp.OpGet, "k", ""), request(mcbp.OpGetMeta, "k", ""), &mcbp.Packet{Opcode: mcbp.OpGetVBucket, VBucket: 1})
+	refused(c, mcbp.StatusDurabilityImpossible, request(mcbp.OpAppend, "k", "1"), counter(mcbp.OpIncrement, "new", 1, 0, 0))
 	assert.Equal(t, "1", c.stat("vbucket-seqno", 1, "high_seqno"))
 }
 
