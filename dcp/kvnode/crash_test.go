@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"flag"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -29,7 +30,8 @@ type version struct {
 	deleted    bool
 }
 
-// copyOf is all that a node has of a vbucket: its newest versions, its failover log and its high seqno.
+// copyOf is all that a node has of a vbucket: its newest versions, its failover log and how far it claims to have all, which is its high
+// seqno, or the start of a snapshot of which it has a part.
 type copyOf struct {
 	docs map[string]version
 	log  []mcbp.FailoverEntry
@@ -68,6 +70,34 @@ func dump(t testing.TB, n *kvnode.Node, vb uint16) copyOf {
 			return all
 		default:
 			require.Fail(t, "another frame", "%v", f)
+		}
+	}
+}
+
+// claims asks a replica how far it has all, as it asks for a stream: within a snapshot it may lack what the snapshot replaces later on. A
+// stream whose connection has been closed may still be there for a while.
+func claims(t testing.TB, n *kvnode.Node, vb uint16) (upTo uint64) {
+	t.Helper()
+	c := openDCP(t, n, kvnode.RoleConsumer, "claims", "")
+	defer c.socket.Close()
+	add := mcbp.AddStream{VBucket: vb, Opaque: mcbp.Opaque{0xff, 0, 1, 0xff}}.Append(nil)
+	c.write(add)
+	for deadline := time.Now().Add(patience); ; {
+		switch f := c.read(); f.Opcode() {
+		case mcbp.OpDCPStreamReq:
+			request, err := mcbp.ParseStreamRequest(f)
+			require.NoError(t, err)
+			upTo = request.SnapStart
+			c.write(mcbp.StreamRequestAnswer{Opaque: request.Opaque, Status: mcbp.StatusNotMyVBucket}.Append(nil))
+		case mcbp.OpDCPAddStream:
+			if f.Status() == mcbp.StatusNotMyVBucket {
+				return upTo
+			}
+			require.Equal(t, mcbp.StatusKeyExists, f.Status())
+			require.False(t, time.Now().After(deadline), "the old stream stays")
+			c.write(add)
+		default:
+			c.write(mcbp.Response(f, mcbp.StatusSuccess).Frame())
 		}
 	}
 }
@@ -328,7 +358,12 @@ func (k *crashing) compare(vb int, how []string) {
 	t := k.t
 	copies := make([]copyOf, len(k.nodes))
 	for i, n := range k.nodes {
+		claimed := uint64(math.MaxUint64)
+		if i != k.active[vb] {
+			claimed = claims(t, n, uint16(vb))
+		}
 		copies[i] = dump(t, n, uint16(vb))
+		copies[i].high = min(copies[i].high, claimed)
 	}
 	what := fmt.Sprintf("vbucket %d, active on n%d, %q", vb, k.active[vb], how)
 	for i := range copies {
