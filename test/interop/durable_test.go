@@ -73,7 +73,7 @@ func TestTheSDKWritesDurablyThroughRebalances(t *testing.T) {
 	w := newWorld(t, onDisk(t))
 	consumer := w.coreConsumer("interop-gocbcore")
 	c := w.durableSDK()
-	written := w.writeThroughRebalances(c)
+	written := w.writeThrough(c, enoughDurable)
 	t.Logf("%d durable writes, %d of them again", c.writes.Load(), c.ambiguous.Load())
 	w.requireWritten(c, written)
 	w.requireWritten(w.sdk(), written)
@@ -97,7 +97,7 @@ func TestDurableWritesOfTheSDKOutliveTheirNode(t *testing.T) {
 				}
 				mu.Lock()
 				written[key] = value
-				if len(written) == 4*keysOfWriter {
+				if len(written) == writers*enoughDurable {
 					close(enough)
 				}
 				mu.Unlock()
@@ -119,7 +119,7 @@ func TestDurableWritesOfTheSDKOutliveTheirNode(t *testing.T) {
 	ended, err := run.Wait(w.ctx)
 	require.NoError(t, err)
 	require.Equal(t, rebalance.Complete, ended.Outcome, "%v", ended.Err)
-	assert.GreaterOrEqual(t, len(written), 4*keysOfWriter)
+	assert.GreaterOrEqual(t, len(written), writers*enoughDurable)
 	w.requireWritten(c, maps.Clone(written))
 	require.NoError(t, c.set("afterwards", `"v"`))
 }

@@ -22,13 +22,16 @@ const (
 	writers = 4
 	// keysOfWriter is how many keys one writer goes round; no other writes them.
 	keysOfWriter = 150
-	// enough is how many operations of each writer must come before the rebalance, and after it.
-	enough = 2 * keysOfWriter
+	// enough is how many operations of each writer must come before the rebalance, and after it; enoughDurable how many durable ones,
+	// which take longer.
+	enough        = 2 * keysOfWriter
+	enoughDurable = 40
 )
 
 // work is what writers have done, and been told that is done.
 type work struct {
-	w *world
+	w      *world
+	enough int
 	// moving is set while vbuckets move.
 	moving atomic.Bool
 	// during counts the operations that were answered meanwhile.
@@ -43,7 +46,12 @@ type work struct {
 // writeThroughRebalances has clients write before, during and after rebalances, and returns what they wrote.
 func (w *world) writeThroughRebalances(c client) map[string]string {
 	w.t.Helper()
-	k := &work{w: w, written: map[string]string{}}
+	return w.writeThrough(c, enough)
+}
+
+func (w *world) writeThrough(c client, enough int) map[string]string {
+	w.t.Helper()
+	k := &work{w: w, enough: enough, written: map[string]string{}}
 	var before, all sync.WaitGroup
 	done := make(chan struct{})
 	before.Add(writers)
@@ -77,9 +85,9 @@ func (k *work) write(c client, writer int, before *sync.WaitGroup, done <-chan s
 func (k *work) rounds(c client, writer int, written map[string]string, before *sync.WaitGroup, done <-chan struct{}) error {
 	started := sync.OnceFunc(before.Done)
 	defer started()
-	left := enough
+	left := k.enough
 	for i := 0; left > 0; i++ {
-		if i == enough {
+		if i == k.enough {
 			started()
 		}
 		select {
