@@ -64,8 +64,16 @@ func (a *agent) setState(ctx context.Context, s vbucketState) error {
 	return err
 }
 
+// deleteCopy looks before it deletes: whatever is decided elsewhere, on whatever grounds, an active copy is not deleted.
 func (a *agent) deleteCopy(ctx context.Context, vb uint16) error {
 	_, err := within(ctx, a.orderLimit(), func(ctx context.Context) (struct{}, error) {
+		state, err := a.nodes.main.VBucketState(ctx, vb)
+		if err == nil && state == mcbp.VBucketActive {
+			err = &ActiveCopy{VB: vb}
+		}
+		if err != nil {
+			return struct{}{}, err
+		}
 		return struct{}{}, a.nodes.main.DeleteVBucket(ctx, vb)
 	})
 	if err == nil {

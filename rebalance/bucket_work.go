@@ -171,9 +171,7 @@ func (w *bucketWork) enlarge(ctx context.Context, names []string) error {
 		return err
 	}
 	joining := without(names, doc.Servers...)
-	if _, err := onNodes(joining, "creating the bucket", func(node string) (struct{}, error) {
-		return struct{}{}, w.env.createBucketOn(ctx, node, config)
-	}); err != nil {
+	if err := w.env.createBucketOnAll(ctx, joining, config); err != nil {
 		return err
 	}
 	servers := distinct(doc.Servers, names)

@@ -208,9 +208,7 @@ func (e *environment) createBucket(ctx context.Context, config BucketConfig) err
 	}
 	nodes := e.nodes.active()
 	names := namesOf(nodes)
-	if _, err := onNodes(names, "creating the bucket", func(node string) (struct{}, error) {
-		return struct{}{}, e.createBucketOn(ctx, node, config)
-	}); err != nil {
+	if err := e.createBucketOnAll(ctx, names, config); err != nil {
 		return err
 	}
 	first, err := vbmap.Generate(vbmap.Params{

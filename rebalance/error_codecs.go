@@ -73,6 +73,7 @@ func codecs() []codec {
 			func(f connectFields, cause error) error {
 				return &kv.ConnectError{Node: f.Node, Addr: f.Addr, Step: f.Step, Err: cause}
 			}),
+		plain[*ActiveCopy]("active_copy"),
 		plain[*kv.FeatureError]("features"),
 		plain[*kv.ProtocolError]("kv_protocol"),
 		plain[*kv.MechanismError]("mechanisms"), // its cause is one of its fields

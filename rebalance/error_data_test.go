@@ -50,6 +50,7 @@ func TestErrorsOfAnAgentTravel(t *testing.T) {
 		&kv.StatusError{Op: mcbp.OpSetVBucket, VB: 4, Status: mcbp.StatusInvalid, Message: "why"},
 		&kv.ConnectError{Node: "n0", Addr: "127.0.0.1:1", Step: kv.StepDial, Err: io.EOF},
 		&dcp.FeatureMismatch{Feature: mcbp.FeatureSnappy, Producer: "n0", Consumer: "n1"},
+		&ActiveCopy{VB: 7},
 		&kv.FeatureError{Missing: []mcbp.Feature{mcbp.FeatureCollections}},
 		&kv.ProtocolError{Answer: "an answer", Why: "to no request"},
 		&kv.MechanismError{Allowed: []kv.Mechanism{kv.ScramSHA512}, Listed: []kv.Mechanism{kv.Plain}, PlainRefused: true},

@@ -174,6 +174,13 @@ func (e *NoActive) Error() string {
 	return fmt.Sprintf("vb %d has no active in its chain %v", e.VB, e.Chain)
 }
 
+// ActiveCopy refuses to delete a copy because it is active. Nobody who knows what he does asks for that.
+type ActiveCopy struct{ VB uint16 }
+
+func (e *ActiveCopy) Error() string {
+	return fmt.Sprintf("the copy of vb %d is active and is not deleted", e.VB)
+}
+
 // Leftovers says that a bucket is not as the map wants it at the end of a rebalance.
 type Leftovers struct {
 	// Problems has one text per difference, sorted.

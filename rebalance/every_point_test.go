@@ -88,6 +88,16 @@ func (i *interrupted) repaired() {
 	require.NoError(i.t, err)
 	require.NoError(i.t, janitor.Problem())
 	require.Equal(i.t, i.before, i.world.data(), "after the janitor")
+	i.requireStreams()
+	repaired, err := i.cluster.Map(i.t.Context(), "orders")
+	require.NoError(i.t, err)
+	again, err := i.cluster.Janitor(i.t.Context())
+	require.NoError(i.t, err)
+	require.NoError(i.t, again.Problem())
+	require.Zero(i.t, again.Fixes(), "once is enough")
+	settled, err := i.cluster.Map(i.t.Context(), "orders")
+	require.NoError(i.t, err)
+	require.Equal(i.t, repaired, settled)
 	report, err := i.start().Wait(i.t.Context())
 	require.NoError(i.t, err)
 	require.NoError(i.t, report.Err)
@@ -97,6 +107,28 @@ func (i *interrupted) repaired() {
 	require.NoError(i.t, err)
 	require.True(i.t, m.Balanced(request.Keep...))
 	require.Empty(i.t, i.world.nodes["n0"].copies)
+}
+
+// requireStreams checks that every replica has its stream, and that there is no other.
+func (i *interrupted) requireStreams() {
+	i.t.Helper()
+	m, err := i.cluster.Map(i.t.Context(), "orders")
+	require.NoError(i.t, err)
+	wanted, live := map[string]map[uint16]string{}, map[string]map[uint16]string{}
+	for node, r := range i.world.replications {
+		wanted[node], live[node] = map[uint16]string{}, map[uint16]string{}
+		r.mu.Lock()
+		for vb, producer := range r.streams {
+			live[node][vb] = producer
+		}
+		r.mu.Unlock()
+	}
+	for vb, chain := range m {
+		for _, replica := range chain.Replicas() {
+			wanted[replica][uint16(vb)] = chain.Active()
+		}
+	}
+	require.Equal(i.t, wanted, live)
 }
 
 // everyPoint calls interrupt for each operation of a rebalance, with a gate that lets it do something at that operation.

@@ -263,6 +263,19 @@ func (k *fakeKV) SetVBucket(ctx context.Context, vb uint16, state mcbp.VBucketSt
 	return nil
 }
 
+func (k *fakeKV) VBucketState(ctx context.Context, vb uint16) (mcbp.VBucketState, error) {
+	if err := k.pass(ctx, "look", vb); err != nil {
+		return mcbp.VBucketMissing, err
+	}
+	k.world.mu.Lock()
+	defer k.world.mu.Unlock()
+	c := k.world.nodes[k.node].copies[vb]
+	if c == nil {
+		return mcbp.VBucketMissing, nil
+	}
+	return c.state, nil
+}
+
 func (k *fakeKV) DeleteVBucket(ctx context.Context, vb uint16) error {
 	if err := k.pass(ctx, "delete", vb); err != nil {
 		return err

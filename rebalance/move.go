@@ -31,6 +31,12 @@ type timerSlot struct {
 	node string
 }
 
+// timerDue is a timer on its way to the machine.
+type timerDue struct {
+	timer moveTimer
+	at    time.Time
+}
+
 // requestBackstop is longer than any watchdog: the machine is to see who did not answer.
 const requestBackstop = time.Hour
 
@@ -84,8 +90,9 @@ func (m *move) HandleInfo(c *actors.Context, msg any) error {
 		return m.perform(c, m.machine.answered(id, value, err))
 	case moveCommitted:
 		return m.perform(c, m.machine.answered(msg.id, nil, msg.err))
-	case moveTimer:
-		return m.perform(c, m.machine.fired(msg))
+	case timerDue:
+		msg.timer.Late = c.Clock().Now().Sub(msg.at)
+		return m.perform(c, m.machine.fired(msg.timer))
 	case moveLostGuard:
 		e := msg.event
 		cause := &dcp.StreamEndedError{VB: e.VB, Reason: e.Reason}
@@ -131,7 +138,7 @@ func (m *move) perform(c *actors.Context, effects []moveEffect) error {
 		case moveSetTimer:
 			slot := timerSlot{e.Timer.Kind, e.Timer.Node}
 			m.timers[slot].Stop()
-			m.timers[slot] = c.SendAfter(e.After, e.Timer)
+			m.timers[slot] = c.SendAfter(e.After, timerDue{e.Timer, c.Clock().Now().Add(e.After)})
 		case moveFinished:
 			return m.finish(c, e)
 		}

@@ -48,6 +48,8 @@ type moveTimer struct {
 	Step Step
 	Kind timerKind
 	Node string
+	// Late is how much later than it should have it fires.
+	Late time.Duration
 }
 
 func (e moveStep) String() string       { return "step " + string(e.Step) }

@@ -280,8 +280,15 @@ func (m *moveMachine) fired(t moveTimer) []moveEffect {
 	case timerProbe:
 		return m.probe()
 	}
+	if t.Late > lateWatchdog {
+		return []moveEffect{m.watchdog()}
+	}
 	return m.stuck()
 }
+
+// lateWatchdog is from when on a watchdog says nothing about the nodes: this process was stopped meanwhile, and their
+// answers may wait behind it (history 27).
+const lateWatchdog = 5 * time.Second
 
 // stuck ends a step that makes no progress, and with it the move. A copy that is not deleted is left over and fails
 // nothing (rebalance.md §4.7).

@@ -176,7 +176,7 @@ func journalOf(ops []fakeOp) []string {
 	var done []string
 	for _, op := range ops {
 		switch op.What {
-		case "prepare", "release", "query", "configuration", "node list", "history":
+		case "prepare", "release", "query", "configuration", "node list", "history", "look":
 		default:
 			done = append(done, op.What+" "+op.Node)
 		}

@@ -13,6 +13,7 @@ import (
 // connection that breaks fails the calls on it and is made again by the next one.
 type nodeKV interface {
 	SetVBucket(ctx context.Context, vb uint16, state mcbp.VBucketState, topology [][]string) error
+	VBucketState(ctx context.Context, vb uint16) (mcbp.VBucketState, error)
 	DeleteVBucket(ctx context.Context, vb uint16) error
 	VBuckets(ctx context.Context) (map[uint16]kv.VBucketInfo, error)
 	VBucketSeqno(ctx context.Context, vb uint16) (kv.SeqnoInfo, error)
@@ -50,6 +51,10 @@ func (s sessionKV) do(ctx context.Context, f func(*kv.Client) error) error {
 
 func (s sessionKV) SetVBucket(ctx context.Context, vb uint16, state mcbp.VBucketState, topology [][]string) error {
 	return s.do(ctx, func(c *kv.Client) error { return c.SetVBucket(ctx, vb, state, topology) })
+}
+
+func (s sessionKV) VBucketState(ctx context.Context, vb uint16) (mcbp.VBucketState, error) {
+	return through(ctx, s.session, func(c *kv.Client) (mcbp.VBucketState, error) { return c.VBucketState(ctx, vb) })
 }
 
 func (s sessionKV) DeleteVBucket(ctx context.Context, vb uint16) error {

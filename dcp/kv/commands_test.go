@@ -51,6 +51,10 @@ func TestCommandsOnTheWire(t *testing.T) {
 				hex.EncodeToString([]byte(`{"topology":[["n0","n1"],["n2","n1"]]}`)),
 		},
 		{
+			"GET_VBUCKET", func() error { _, err := c.VBucketState(ctx, 0x1234); return err },
+			"80 3e 0000 00 00 1234 00000000 00000000 0000000000000000",
+		},
+		{
 			"DEL_VBUCKET", func() error { return c.DeleteVBucket(ctx, 0x1234) },
 			"80 3f 0000 00 00 1234 00000000 00000000 0000000000000000",
 		},
@@ -106,6 +110,7 @@ func TestCommandsOnTheWire(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			want := mcbp.Frame(wire(t, tc.want))
 			s.on(want.Opcode(), value(nil))
+			s.on(mcbp.OpGetVBucket, value([]byte{0, 0, 0, 1}))
 			require.NoError(t, tc.call())
 			got := bytes.Clone(s.last())
 			clear(got[12:16])
@@ -129,6 +134,35 @@ func TestDeletingAMissingVBucketIsNoError(t *testing.T) {
 	require.NoError(t, c.DeleteVBucket(t.Context(), 5))
 	s.on(mcbp.OpDelVBucket, status(mcbp.StatusInvalid))
 	require.ErrorIs(t, c.DeleteVBucket(t.Context(), 5), mcbp.StatusInvalid)
+}
+
+func TestTheStateOfAVBucket(t *testing.T) {
+	s := newServer(t)
+	c := s.connect()
+	for number, want := range map[byte]mcbp.VBucketState{
+		1: mcbp.VBucketActive, 2: mcbp.VBucketReplica, 3: mcbp.VBucketPending, 4: mcbp.VBucketDead,
+	} {
+		s.on(mcbp.OpGetVBucket, value([]byte{0, 0, 0, number}))
+		state, err := c.VBucketState(t.Context(), 5)
+		require.NoError(t, err)
+		assert.Equal(t, want, state)
+	}
+	s.on(mcbp.OpGetVBucket, status(mcbp.StatusNotMyVBucket))
+	state, err := c.VBucketState(t.Context(), 5)
+	require.NoError(t, err)
+	assert.Equal(t, mcbp.VBucketMissing, state)
+	s.on(mcbp.OpGetVBucket, status(mcbp.StatusInvalid))
+	_, err = c.VBucketState(t.Context(), 5)
+	require.ErrorIs(t, err, mcbp.StatusInvalid)
+	for why, answer := range map[string][]byte{
+		"length of a vbucket's state": {0, 0, 1}, "vbucket state 0": {0, 0, 0, 0}, "vbucket state 257": {0, 0, 1, 1},
+	} {
+		s.on(mcbp.OpGetVBucket, value(answer))
+		_, err = c.VBucketState(t.Context(), 5)
+		var malformed *kv.ProtocolError
+		require.ErrorAs(t, err, &malformed)
+		assert.Equal(t, why, malformed.Why)
+	}
 }
 
 func TestMutationToken(t *testing.T) {

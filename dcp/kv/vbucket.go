@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 
 	"github.com/shearpin/shearpin/dcp/mcbp"
 )
@@ -39,6 +40,25 @@ func encodeTopology(topology [][]string) ([]byte, error) {
 		}
 	}
 	return json.Marshal(map[string]any{"topology": chains})
+}
+
+// VBucketState is the state of one vbucket, mcbp.VBucketMissing if the node does not have it. A state that does not exist is a
+// [ProtocolError].
+func (c *Client) VBucketState(ctx context.Context, vb uint16) (mcbp.VBucketState, error) {
+	f, err := c.request(ctx, &mcbp.Packet{Opcode: mcbp.OpGetVBucket, VBucket: vb})
+	switch {
+	case errors.Is(err, mcbp.StatusNotMyVBucket):
+		return mcbp.VBucketMissing, nil
+	case err != nil:
+		return mcbp.VBucketMissing, err
+	case len(f.Value()) != 4:
+		return mcbp.VBucketMissing, &ProtocolError{Answer: f.String(), Why: "length of a vbucket's state"}
+	}
+	state := binary.BigEndian.Uint32(f.Value())
+	if state < uint32(mcbp.VBucketActive) || state > uint32(mcbp.VBucketDead) {
+		return mcbp.VBucketMissing, &ProtocolError{Answer: f.String(), Why: fmt.Sprintf("vbucket state %d", state)}
+	}
+	return mcbp.VBucketState(state), nil
 }
 
 // DeleteVBucket deletes a vbucket; one that is missing is no error. The node answers before its files are gone.
