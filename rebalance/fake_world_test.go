@@ -212,6 +212,19 @@ func (w *fakeWorld) write(documents uint64) {
 	}
 }
 
+// tell sets what nodes say of backfills and seqnos; nil is the truth.
+func (w *fakeWorld) tell(estimate func(vb uint16) kv.Estimate, seqno func(node string, vb uint16, is kv.SeqnoInfo) kv.SeqnoInfo) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.estimate, w.seqno = estimate, seqno
+}
+
+func (w *fakeWorld) told() (func(vb uint16) kv.Estimate, func(node string, vb uint16, is kv.SeqnoInfo) kv.SeqnoInfo) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.estimate, w.seqno
+}
+
 // fakeKV is one connection to a node.
 type fakeKV struct {
 	world *fakeWorld
@@ -315,8 +328,8 @@ func (k *fakeKV) VBucketSeqno(ctx context.Context, vb uint16) (kv.SeqnoInfo, err
 	}
 	c, err := k.copyOf(vb)
 	is := kv.SeqnoInfo{High: c.high, Persisted: c.high}
-	if k.world.seqno != nil && err == nil {
-		is = k.world.seqno(k.node, vb, is)
+	if _, told := k.world.told(); told != nil && err == nil {
+		is = told(k.node, vb, is)
 	}
 	return is, err
 }
@@ -337,8 +350,8 @@ func (k *fakeKV) TakeoverEstimate(ctx context.Context, vb uint16, _ string) (kv.
 		return kv.Estimate{}, err
 	}
 	_, err := k.copyOf(vb)
-	if k.world.estimate != nil && err == nil {
-		return k.world.estimate(vb), nil
+	if told, _ := k.world.told(); told != nil && err == nil {
+		return told(vb), nil
 	}
 	return kv.Estimate{Status: "in-memory"}, err
 }

@@ -3,6 +3,7 @@ package rebalance
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -55,7 +56,7 @@ func (s watched) run(t *testing.T) {
 		assert.GreaterOrEqual(t, time.Since(began), expected)
 		assert.LessOrEqual(t, time.Since(began), expected+s.slack)
 		w.world.setGate(nil)
-		w.world.estimate, w.world.seqno = nil, nil
+		w.world.tell(nil, nil)
 		require.NoError(t, w.janitor().Problem())
 		w.requireChain(oldChain)
 	})
@@ -157,13 +158,13 @@ func TestWatchdog_persistence(t *testing.T) {
 	}
 	t.Run("the node asks to be asked again", func(t *testing.T) {
 		inMoveWorld(t, oldChain, func(t *testing.T, w *moveWorld) {
-			began, asked := time.Now(), 0
+			began := time.Now()
+			var asked atomic.Int32
 			w.world.setGate(func(ctx context.Context, op fakeOp) error {
 				if op.What != "persistence" {
 					return nil
 				}
-				asked++
-				if asked > signals {
+				if asked.Add(1) > signals {
 					<-ctx.Done()
 					return context.Cause(ctx)
 				}
