@@ -32,6 +32,8 @@ func (a *agent) run(ctx, fence context.Context, o order) error {
 		return a.deleteCopy(ctx, r.VB)
 	case applyStates:
 		return a.applyStates(ctx, fence, r)
+	case endStreams:
+		return a.endStreams(ctx, r)
 	case openStreams:
 		return a.openStreams(ctx, r)
 	case releaseOwner:

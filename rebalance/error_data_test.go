@@ -117,6 +117,7 @@ func TestAgentRequestsAndAnswersArePlainData(t *testing.T) {
 		&takeover{stamp: s, VB: 1, Producer: "n0"},
 		&deleteCopy{stamp: s, VB: 1},
 		&applyStates{stamp: s, Retain: map[uint16]string{1: "n0"}, States: []vbucketState{{VB: 2, State: mcbp.VBucketReplica}}, Delete: []uint16{3}},
+		&endStreams{stamp: s, Producers: []string{"n0"}},
 		&openStreams{stamp: s, Streams: map[uint16]string{1: "n0"}},
 		&releaseOwner{s},
 		&prepare{Epoch: 5},

@@ -206,30 +206,16 @@ func (f *failoverRun) replace(ctx context.Context) {
 	f.openStreams(ctx, plain, broken)
 }
 
-// cut closes the streams from the nodes. One that could not be closed shows afterwards.
+// cut ends the streams from the nodes. A survivor that cannot is as good as silent: what it has is not settled.
 func (f *failoverRun) cut(ctx context.Context) {
-	answers, err := f.env.queryAgents(ctx, f.doc.Name, f.ready)
-	if err != nil {
-		f.failed(err)
-	}
-	gone := func(_ uint16, producer string) bool { return slices.Contains(f.nodes, producer) }
-	_, err = onNodes(sortedKeys(answers), "ending streams", func(node string) (struct{}, error) {
-		retain := maps.Clone(answers[node].Wanted)
-		if retain == nil {
-			retain = map[uint16]string{}
-		}
-		maps.Copy(retain, answers[node].Streams)
-		before := len(retain)
-		maps.DeleteFunc(retain, gone)
-		if len(retain) == before {
-			return struct{}{}, nil
-		}
-		_, err := f.env.ask(ctx, f.env.config.Limits.Query, f.doc.Name, node, applyStates{stamp: f.stamp, Retain: retain})
+	settled, err := onNodes(f.ready, "ending streams", func(node string) (struct{}, error) {
+		_, err := f.env.ask(ctx, f.env.config.Limits.Query, f.doc.Name, node, endStreams{stamp: f.stamp, Producers: f.nodes})
 		return struct{}{}, err
 	})
 	if err != nil {
 		f.failed(err)
 	}
+	f.ready = slices.Sorted(maps.Keys(settled))
 }
 
 // decide decides one vbucket, reading failover logs if the decision depends on them.

@@ -239,6 +239,24 @@ func (r *fakeReplications) Release(ctx context.Context, epoch uint64, _ string) 
 	return r.change(ctx, epoch, func(ctx context.Context) error { return r.world.pass(ctx, r.node, "release", 0) })
 }
 
+// Fence breaks the only connection with a producer.
+func (r *fakeReplications) Fence(ctx context.Context, _ uint16, producer string) error {
+	if err := r.world.pass(ctx, r.node, "fence", 0); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for vb, from := range r.streams {
+		if from == producer {
+			delete(r.streams, vb)
+		}
+	}
+	for call := range r.calls {
+		call.fence(dcp.ErrFenced)
+	}
+	return nil
+}
+
 func (r *fakeReplications) Status(context.Context) (dcp.Status, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

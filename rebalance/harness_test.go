@@ -45,6 +45,14 @@ type worldOption func(*rebalance.Config)
 // newWorld starts nodes n0, n1, … of which the first are known to the cluster, and creates a bucket on those.
 func newWorld(t *testing.T, nodes, known int, bucket rebalance.BucketConfig, kind fault.Kind, options ...worldOption) *world {
 	t.Helper()
+	return newWorldOf(t, nodes, known, bucket, kind, func(*kvnode.Options) {}, options...)
+}
+
+// newWorldOf is newWorld with nodes that are not the usual ones.
+func newWorldOf(
+	t *testing.T, nodes, known int, bucket rebalance.BucketConfig, kind fault.Kind, tune func(*kvnode.Options), options ...worldOption,
+) *world {
+	t.Helper()
 	// Registered first, so that it looks when all else has been closed.
 	t.Cleanup(func() { goleak.VerifyNone(t) })
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -64,6 +72,7 @@ func newWorld(t *testing.T, nodes, known int, bucket rebalance.BucketConfig, kin
 		if w.faults != nil {
 			options.Hooks = w.faults.For(name)
 		}
+		tune(&options)
 		node, err := kvnode.Start(options)
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = node.Close() })

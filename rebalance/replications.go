@@ -14,6 +14,7 @@ type replications interface {
 	Retain(ctx context.Context, epoch uint64, owner string, wanted map[uint16]string) error
 	Takeover(ctx context.Context, epoch uint64, owner string, vb uint16, producer string) error
 	Release(ctx context.Context, epoch uint64, owner string) error
+	Fence(ctx context.Context, vb uint16, producer string) error
 	Status(ctx context.Context) (dcp.Status, error)
 	Shut(ctx context.Context) error
 }
