@@ -43,6 +43,7 @@ type commandLine struct {
 	Stop      stopCommand      `cmd:"" help:"Stop the rebalance that runs."`
 	Pause     pauseCommand     `cmd:"" help:"Let the rebalance that runs begin no more moves."`
 	Resume    resumeCommand    `cmd:"" help:"Go on with a rebalance that is paused."`
+	AbortMove abortMoveCommand `cmd:"" help:"End the move of one vbucket before its switch; the others go on."`
 	Retry     retryCommand     `cmd:"" help:"Show, or cancel, the rebalance that failed and is to be started again."`
 	Failover  failoverCommand  `cmd:"" help:"Give nodes up: other copies of their vbuckets become active."`
 	AddBack   addBackCommand   `cmd:"" help:"Take a node back that was failed over."`

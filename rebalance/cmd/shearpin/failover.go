@@ -74,6 +74,12 @@ type (
 	resumeCommand struct {
 		managerFlags `embed:""`
 	}
+	abortMoveCommand struct {
+		managerFlags `embed:""`
+
+		Bucket string `arg:"" help:"The bucket."`
+		VB     uint16 `arg:"" name:"vbucket" help:"The vbucket."`
+	}
 	retryCommand struct {
 		Show   retryShowCommand   `cmd:"" default:"withargs" help:"Show the rebalance that failed and is to be started again."`
 		Cancel retryCancelCommand `cmd:"" help:"Do not start it again."`
@@ -91,6 +97,15 @@ func (c *pauseCommand) run(_ []string, s streams) int {
 }
 
 func (c *resumeCommand) run(_ []string, s streams) int { return c.steer("/resume", "resumed", s) }
+
+func (c *abortMoveCommand) run(_ []string, s streams) int {
+	return c.ask(s, func(ctx context.Context, client *control.Client) error {
+		move := &control.Move{Bucket: c.Bucket, VB: c.VB}
+		return c.shown(ctx, client, http.MethodPost, "/rebalances/"+control.Current+"/abort-move", move, move, s, func(screen *console.Console) {
+			screen.Step(fmt.Sprintf("the move of vb %d of %s is aborted; the others go on", c.VB, c.Bucket))
+		})
+	})
+}
 
 func (f *managerFlags) steer(how, done string, s streams) int {
 	return f.ask(s, func(ctx context.Context, client *control.Client) error {

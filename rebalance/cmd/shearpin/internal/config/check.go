@@ -131,7 +131,7 @@ func (k *checker) nodes() {
 		if _, given := k.d.at[field+".weight"]; given && (n.Weight < 1 || n.Weight > vbmap.MaxWeight) {
 			k.wrongf(field+".weight", "%d must be 1 to %d", n.Weight, vbmap.MaxWeight)
 		}
-		if why := addrProblem(n.Addr); why != "" {
+		if why := AddrProblem(n.Addr); why != "" {
 			k.wrongf(field+".addr", "%s", why)
 		} else if first, twice := addrs[n.Addr]; twice {
 			k.wrongf(field+".addr", "%q is the address of nodes[%d] too", n.Addr, first)
@@ -141,8 +141,8 @@ func (k *checker) nodes() {
 	}
 }
 
-// addrProblem says what is wrong with an address that somebody is to connect to; "" is nothing.
-func addrProblem(addr string) string {
+// AddrProblem says what is wrong with an address that somebody is to connect to; "" is nothing.
+func AddrProblem(addr string) string {
 	if addr == "" {
 		return "is missing"
 	}

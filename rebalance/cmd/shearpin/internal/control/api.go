@@ -82,6 +82,12 @@ type AddBack struct {
 	DiscardDiverged bool `json:"discard_diverged,omitempty"`
 }
 
+// Move names one move of a rebalance.
+type Move struct {
+	Bucket string `json:"bucket"`
+	VB     uint16 `json:"vb"`
+}
+
 // Process is one process of the supervision tree.
 type Process struct {
 	ID         string    `json:"id"`
@@ -124,6 +130,7 @@ const (
 	CodeRunning      = "rebalance_running"
 	CodeUnknownNode  = "unknown_node"
 	CodeNoRebalance  = "no_rebalance"
+	CodeNotAborted   = "not_aborted"
 	CodeNotRunning   = "rebalance_not_running"
 	CodeFailover     = "failover_running"
 	CodeMembers      = "members_changing"

@@ -21,6 +21,7 @@ var kinds = []struct {
 	{is(rebalance.ErrRebalanceRunning), http.StatusConflict, CodeRunning},
 	{is(rebalance.ErrFailoverRunning), http.StatusConflict, CodeFailover},
 	{is(rebalance.ErrMembersChanging), http.StatusConflict, CodeMembers},
+	{as[*rebalance.AbortRefused], http.StatusConflict, CodeNotAborted},
 	{is(rebalance.ErrNotRunning), http.StatusConflict, CodeNotRunning},
 	{is(rebalance.ErrNoNodesLeft), http.StatusConflict, CodeNoNodesLeft},
 	{as[*rebalance.UnsafeFailover], http.StatusConflict, CodeUnsafe},

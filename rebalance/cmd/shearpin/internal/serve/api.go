@@ -7,11 +7,13 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/shearpin/shearpin/rebalance"
+	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/config"
 	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/control"
 	"github.com/shearpin/shearpin/rebalance/store"
 	"github.com/shearpin/shearpin/supervisor"
@@ -58,6 +60,7 @@ func (m *Manager) handler() http.Handler {
 	post("/rebalances/{id}/stop", long, http.StatusOK, m.stop)
 	post("/rebalances/{id}/pause", quick, http.StatusOK, m.steer((*rebalance.Run).Pause))
 	post("/rebalances/{id}/resume", quick, http.StatusOK, m.steer((*rebalance.Run).Resume))
+	post("/rebalances/{id}/abort-move", long, http.StatusOK, m.abortMove)
 	post("/failover", long, http.StatusOK, m.failover)
 	post("/nodes/{name}/add-back", quick, http.StatusOK, m.addBack)
 	get("/retry", m.pendingRetry)
@@ -133,7 +136,15 @@ func (m *Manager) addNode(ctx context.Context, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return node, m.cluster.AddNode(ctx, node)
+	return node, addNode(ctx, m.cluster, node)
+}
+
+// addNode makes a node known.
+func addNode(ctx context.Context, cluster *rebalance.Cluster, node rebalance.Node) error {
+	if why := config.AddrProblem(node.Addr); why != "" {
+		return &control.FieldError{Field: "addr", Value: strconv.Quote(node.Addr), Why: why}
+	}
+	return cluster.AddNode(ctx, node)
 }
 
 func (m *Manager) removeNode(ctx context.Context, r *http.Request) (any, error) {

@@ -14,11 +14,14 @@ import (
 // requestOf is what the cluster is asked for. Nodes that are to be removed are those that are not kept.
 func requestOf(ctx context.Context, cluster *rebalance.Cluster, in control.RebalanceRequest) (rebalance.Request, error) {
 	request := rebalance.Request{Keep: in.Keep, Buckets: in.Buckets, Plan: in.Plan}
+	if in.Plan != nil && len(in.Keep)+len(in.Remove)+len(in.Buckets) > 0 {
+		return request, &control.FieldError{Field: "plan", Value: "…", Why: "comes alone: it says itself which nodes and buckets"}
+	}
 	if len(in.Remove) == 0 {
 		return request, nil
 	}
-	if len(in.Keep) > 0 || in.Plan != nil {
-		return request, &control.FieldError{Field: "remove", Value: in.Remove, Why: "cannot be together with keep or plan"}
+	if len(in.Keep) > 0 {
+		return request, &control.FieldError{Field: "remove", Value: in.Remove, Why: "cannot be together with keep"}
 	}
 	members, err := cluster.Members(ctx)
 	if err != nil {
@@ -87,7 +90,7 @@ func (m *Manager) begin(ctx context.Context, in control.RebalanceRequest) (*reba
 // Begin makes the nodes known that a request adds, and starts the rebalance.
 func Begin(ctx context.Context, cluster *rebalance.Cluster, in control.RebalanceRequest) (*rebalance.Run, error) {
 	for _, node := range in.Add {
-		if err := cluster.AddNode(ctx, node); err != nil {
+		if err := addNode(ctx, cluster, node); err != nil {
 			return nil, err
 		}
 	}
@@ -183,6 +186,19 @@ func (m *Manager) steer(how func(*rebalance.Run, context.Context) error) func(co
 		}
 		return control.Started{ID: run.ID()}, how(run, ctx)
 	}
+}
+
+// abortMove ends one move of a rebalance; the others go on.
+func (m *Manager) abortMove(ctx context.Context, r *http.Request) (any, error) {
+	move, err := read[control.Move](r)
+	if err != nil {
+		return nil, err
+	}
+	run, err := m.find(r)
+	if err != nil {
+		return nil, err
+	}
+	return move, run.AbortMove(ctx, move.Bucket, move.VB)
 }
 
 func (m *Manager) pendingRetry(ctx context.Context, _ *http.Request) (any, error) {

@@ -1,0 +1,4 @@
+package serve
+
+// MaxRequests bounds the requests that are being served.
+const MaxRequests = maxRequests
