@@ -66,7 +66,7 @@ type deleteCopy struct {
 	VB uint16 `json:"vb"`
 }
 
-// applyStates is the janitor's first phase on one node, in this order (rebalance.md §8.4): close every stream that is
+// applyStates is a part of the janitor's first phase on one node, in this order (rebalance.md §8.4): close every stream that is
 // not in Retain, set the states, delete the copies.
 type applyStates struct {
 	stamp
@@ -88,6 +88,10 @@ type openStreams struct {
 	Streams map[uint16]string `json:"streams"`
 }
 
+// admitClients lets clients in, once the states on the node are as they shall be. An engine that was started again admits nobody
+// by itself.
+type admitClients struct{ stamp }
+
 // releaseOwner ends the owner's hold on its vbuckets: from then on the replication manager may reconcile them.
 type releaseOwner struct{ stamp }
 
@@ -97,6 +101,7 @@ func (r takeover) scope() (uint16, bool)   { return r.VB, false }
 func (r deleteCopy) scope() (uint16, bool) { return r.VB, false }
 func (applyStates) scope() (uint16, bool)  { return 0, true }
 func (openStreams) scope() (uint16, bool)  { return 0, true }
+func (admitClients) scope() (uint16, bool) { return 0, true }
 func (releaseOwner) scope() (uint16, bool) { return 0, true }
 func (r setState) String() string {
 	return fmt.Sprintf("state %v%s", r.State, topologyText(r.Topology))
@@ -107,6 +112,7 @@ func (r applyStates) String() string {
 	return fmt.Sprintf("%d states, %d deletions", len(r.States), len(r.Delete))
 }
 func (r openStreams) String() string  { return fmt.Sprintf("%d streams", len(r.Streams)) }
+func (admitClients) String() string   { return "admission of clients" }
 func (r releaseOwner) String() string { return "release by " + r.Owner }
 func (r setStream) String() string {
 	if r.Producer == "" {
@@ -181,6 +187,8 @@ type (
 		// Streams is vbucket to producer, for the streams that are live; Wanted for those that should be.
 		Streams map[uint16]string `json:"streams"`
 		Wanted  map[uint16]string `json:"wanted"`
+		// Admits says that clients have been let in since the agent's connection was made.
+		Admits bool `json:"admits"`
 	}
 	// copyInfo is what a node says of its copy of one vbucket.
 	copyInfo struct {

@@ -36,6 +36,11 @@ func (a *agent) run(ctx, fence context.Context, o order) error {
 		return a.endStreams(ctx, r)
 	case openStreams:
 		return a.openStreams(ctx, r)
+	case admitClients:
+		_, err := within(ctx, a.orderLimit(), func(ctx context.Context) (struct{}, error) {
+			return struct{}{}, a.nodes.main.EnableTraffic(ctx)
+		})
+		return err
 	case releaseOwner:
 		return a.replications.Release(ctx, r.Epoch, r.Owner)
 	}
@@ -187,11 +192,17 @@ func (a *agent) query(ctx context.Context) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	admits, err := a.nodes.main.Admits(ctx)
+	if err != nil {
+		return nil, err
+	}
 	status, err := a.replications.Status(ctx)
 	if err != nil {
 		return nil, err
 	}
-	answer := queryAnswer{Copies: make(map[uint16]copyInfo, len(infos)), Streams: liveStreams(status), Wanted: status.Desired}
+	answer := queryAnswer{
+		Copies: make(map[uint16]copyInfo, len(infos)), Streams: liveStreams(status), Wanted: status.Desired, Admits: admits,
+	}
 	for vb, info := range infos {
 		answer.Copies[vb] = copyInfo{
 			State: info.State, Topology: info.Topology, HighSeqno: info.HighSeqno, HighPrepared: info.HighPreparedSeqno,

@@ -119,7 +119,7 @@ func TestAgentRequestsAndAnswersArePlainData(t *testing.T) {
 		&applyStates{stamp: s, Retain: map[uint16]string{1: "n0"}, States: []vbucketState{{VB: 2, State: mcbp.VBucketReplica}}, Delete: []uint16{3}},
 		&endStreams{stamp: s, Producers: []string{"n0"}},
 		&openStreams{stamp: s, Streams: map[uint16]string{1: "n0"}},
-		&releaseOwner{s},
+		&admitClients{s}, &releaseOwner{s},
 		&prepare{Epoch: 5},
 		&readSeqno{VB: 1}, &awaitPersisted{VB: 1, Seqno: 2}, &readEstimate{VB: 1, Consumer: "n1"}, &readHistory{VB: 1}, &query{},
 		&seqnoAnswer{High: 1, Persisted: 2}, &persistedAnswer{Again: true}, &estimateAnswer{Status: "backfilling", Items: 3},

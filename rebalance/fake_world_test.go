@@ -35,6 +35,7 @@ type fakeWorld struct {
 	seqno    func(node string, vb uint16, is kv.SeqnoInfo) kv.SeqnoInfo
 	// replications are those into each node that were started last.
 	replications map[string]*fakeReplications
+	connections  []*fakeKV
 }
 
 type fakeOp struct {
@@ -233,11 +234,28 @@ type fakeKV struct {
 	mu    sync.Mutex
 	ctx   context.Context
 	reset context.CancelCauseFunc
+	// admits says that clients were let in since the last reset.
+	admits bool
+}
+
+// reconnected has all connections to a node lost, and made again.
+func (w *fakeWorld) reconnected(node string) {
+	w.mu.Lock()
+	connections := slices.Clone(w.connections)
+	w.mu.Unlock()
+	for _, k := range connections {
+		if k.node == node {
+			k.Reset()
+		}
+	}
 }
 
 func (w *fakeWorld) connect(node, _ string) (nodeKV, error) {
 	k := &fakeKV{world: w, node: node}
 	k.Reset()
+	w.mu.Lock()
+	w.connections = append(w.connections, k)
+	w.mu.Unlock()
 	return k, nil
 }
 
@@ -247,6 +265,7 @@ func (k *fakeKV) Reset() {
 	if k.reset != nil {
 		k.reset(kv.ErrClosed)
 	}
+	k.admits = false
 	k.ctx, k.reset = context.WithCancelCause(context.Background())
 }
 
@@ -378,7 +397,21 @@ func (k *fakeKV) CreateBucket(ctx context.Context, _, _ string) error {
 	return nil
 }
 
-func (k *fakeKV) EnableTraffic(ctx context.Context) error { return k.pass(ctx, "enable traffic", 0) }
+func (k *fakeKV) EnableTraffic(ctx context.Context) error {
+	if err := k.pass(ctx, "enable traffic", 0); err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.admits = true
+	return nil
+}
+
+func (k *fakeKV) Admits(context.Context) (bool, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.admits, nil
+}
 
 func (k *fakeKV) SetClusterConfig(ctx context.Context, bucket string, _, revision int64, config []byte) error {
 	if bucket == nodeList {

@@ -98,6 +98,7 @@ func (r *janitorRun) begin(ctx context.Context) bool {
 		r.failed(err)
 		return false
 	}
+	r.createAgain(ctx)
 	r.report.Epoch = epoch
 	r.stamp = stamp{Epoch: epoch, Owner: "janitor"}
 	prepared, err := r.env.prepareAgents(ctx, r.doc.Name, r.doc.Servers, epoch)
@@ -132,6 +133,9 @@ func (r *janitorRun) allWell(ctx context.Context) bool {
 		return false
 	}
 	for node, answer := range answers {
+		if !answer.Admits {
+			return false
+		}
 		for vb := range answer.Copies {
 			if int(vb) < len(r.doc.Map) && !r.doc.Map[vb].Contains(node) {
 				return false
@@ -171,6 +175,7 @@ func (r *janitorRun) round(ctx context.Context) (again bool) {
 	}
 	broken := r.applyStates(ctx, decisions)
 	r.openStreams(ctx, decisions, broken)
+	r.admit(ctx, broken)
 	return again && len(broken) == 0
 }
 
@@ -248,14 +253,32 @@ func (r *janitorRun) commit(ctx context.Context, decisions []janitorDecision) er
 	return nil
 }
 
-// applyStates is the first phase, on all ready nodes at the same time. It gives the nodes on which it failed.
+// applyStates is the first phase, on all ready nodes at the same time, in two parts. It gives the nodes on which it failed.
+//
+// Streams are closed everywhere before any state is set: an engine that has lost its copy gets an empty one, from which a stream
+// that is being restored at that moment would roll its consumer's copy back to nothing.
 func (r *janitorRun) applyStates(ctx context.Context, decisions []janitorDecision) (broken map[string]bool) {
-	orders := map[string]*applyStates{}
+	retained := map[string]*applyStates{}
 	for _, node := range r.ready {
-		orders[node] = &applyStates{stamp: r.stamp, Retain: map[uint16]string{}}
+		retained[node] = &applyStates{stamp: r.stamp, Retain: map[uint16]string{}}
 	}
 	for _, d := range decisions {
-		r.retain(orders, d)
+		r.retain(retained, d)
+	}
+	broken = map[string]bool{}
+	_, err := onNodes(r.ready, "closing streams", func(node string) (struct{}, error) {
+		_, err := r.env.ask(ctx, r.env.config.Limits.Apply, r.doc.Name, node, *retained[node])
+		return struct{}{}, err
+	})
+	r.note(err, broken)
+	orders := map[string]*applyStates{}
+	for _, node := range without(r.ready, sortedKeys(broken)...) {
+		orders[node] = &applyStates{stamp: r.stamp, Retain: retained[node].Retain}
+	}
+	for _, d := range decisions {
+		if r.streamed(d, broken) {
+			continue
+		}
 		for _, action := range d.Actions {
 			order := orders[action.Node]
 			if action.State == mcbp.VBucketMissing {
@@ -265,8 +288,7 @@ func (r *janitorRun) applyStates(ctx context.Context, decisions []janitorDecisio
 			order.States = append(order.States, vbucketState{VB: d.VB, State: action.State, Topology: action.Topology})
 		}
 	}
-	broken = map[string]bool{}
-	done, err := onNodes(r.ready, "applying states", func(node string) (struct{}, error) {
+	done, err := onNodes(sortedKeys(orders), "applying states", func(node string) (struct{}, error) {
 		_, err := r.env.ask(ctx, r.env.config.Limits.Apply, r.doc.Name, node, *orders[node])
 		return struct{}{}, err
 	})
@@ -276,6 +298,18 @@ func (r *janitorRun) applyStates(ctx context.Context, decisions []janitorDecisio
 		r.report.Deletions += len(orders[node].Delete)
 	}
 	return broken
+}
+
+// streamed reports whether a decision is about one of the nodes, or one of them may have a stream of its vbucket.
+func (r *janitorRun) streamed(d janitorDecision, nodes map[string]bool) bool {
+	for node := range nodes {
+		_, live := r.answers[node].Streams[d.VB]
+		_, wanted := r.answers[node].Wanted[d.VB]
+		if live || wanted {
+			return true
+		}
+	}
+	return touches(d, nodes)
 }
 
 // retain says which streams of a vbucket survive the first phase: those that are wanted, and of a vbucket that is left

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 
 	"github.com/shearpin/shearpin/dcp/kv"
 	"github.com/shearpin/shearpin/dcp/mcbp"
@@ -22,6 +23,9 @@ type nodeKV interface {
 	FailoverLog(ctx context.Context, vb uint16) ([]kv.FailoverEntry, error)
 	CreateBucket(ctx context.Context, name, config string) error
 	EnableTraffic(ctx context.Context) error
+	// Admits reports whether EnableTraffic has succeeded on the present connection. It says nothing about what others did, and
+	// an engine that was started again admits nobody.
+	Admits(ctx context.Context) (bool, error)
 	SetClusterConfig(ctx context.Context, bucket string, epoch, rev int64, config []byte) error
 	// Reset closes the connection, so that every call on it fails.
 	Reset()
@@ -29,10 +33,14 @@ type nodeKV interface {
 }
 
 // sessionKV is a nodeKV over a session: one connection, made when it is needed.
-type sessionKV struct{ session *kv.Session }
+type sessionKV struct {
+	session *kv.Session
+	// admitted is the connection on which clients were let in.
+	admitted *atomic.Pointer[kv.Client]
+}
 
 func newSessionKV(endpoint kv.Endpoint, bucket string, log *slog.Logger) nodeKV {
-	return sessionKV{kv.NewSession(endpoint, bucket, log)}
+	return sessionKV{kv.NewSession(endpoint, bucket, log), new(atomic.Pointer[kv.Client])}
 }
 
 // through calls f with the live client.
@@ -86,7 +94,17 @@ func (s sessionKV) CreateBucket(ctx context.Context, name, config string) error 
 }
 
 func (s sessionKV) EnableTraffic(ctx context.Context) error {
-	return s.do(ctx, func(c *kv.Client) error { return c.EnableTraffic(ctx) })
+	return s.do(ctx, func(c *kv.Client) error {
+		err := c.EnableTraffic(ctx)
+		if err == nil {
+			s.admitted.Store(c)
+		}
+		return err
+	})
+}
+
+func (s sessionKV) Admits(ctx context.Context) (bool, error) {
+	return through(ctx, s.session, func(c *kv.Client) (bool, error) { return s.admitted.Load() == c, nil })
 }
 
 func (s sessionKV) SetClusterConfig(ctx context.Context, bucket string, epoch, rev int64, config []byte) error {

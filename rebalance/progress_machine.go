@@ -26,7 +26,7 @@ type progressMachine struct {
 	doneBefore, plannedBefore int
 	// aborted are moves of the bucket that are left undone on request.
 	aborted int
-	nodes                     map[string]float64
+	nodes   map[string]float64
 
 	// moves are those of the bucket, flying those of them that are under way.
 	moves  map[uint16]*moveAccount
