@@ -55,7 +55,7 @@ func (s *Schedule) startLost() []Move {
 
 // collect queues the possible groups of a node, and forgets those that it finds to have no moves left.
 func (s *Schedule) collect(number int) {
-	n := &s.nodes[number]
+	n, emptied := &s.nodes[number], false
 	for i := range n.partners {
 		p := &n.partners[i]
 		if p.number != nobody && s.full[p.number] {
@@ -72,6 +72,7 @@ func (s *Schedule) collect(number int) {
 				p.groups[k] = p.groups[last]
 				p.groups = p.groups[:last]
 				k--
+				emptied = emptied || last == 0
 				continue
 			}
 			if g.seen != s.round && s.possible(g) {
@@ -80,7 +81,9 @@ func (s *Schedule) collect(number int) {
 			}
 		}
 	}
-	n.partners = slices.DeleteFunc(n.partners, func(p partner) bool { return len(p.groups) == 0 })
+	if emptied {
+		n.partners = slices.DeleteFunc(n.partners, func(p partner) bool { return len(p.groups) == 0 })
+	}
 }
 
 func (s *Schedule) anyFull(nodes *[3]int32) bool {

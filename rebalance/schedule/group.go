@@ -40,8 +40,8 @@ func (s *Schedule) plan(moves []Move) {
 			s.nodes[number].places = nil
 		}
 	}()
-	byKey := map[string]int{}
-	byPair := map[[2]int]int{}
+	byKey := make(map[groupKey]int, len(moves))
+	byPair := make(map[uint64]int, len(moves))
 	for _, move := range moves {
 		if active(move.Old) == "" {
 			s.lost = append(s.lost, move)
@@ -130,18 +130,26 @@ func (s *Schedule) partner(number, other int) *partner {
 	return &n.partners[place]
 }
 
-// key tells groups apart. Replicas that are built are a set.
-func (g *group) key(added []int) string {
-	added = slices.Clone(added)
-	slices.Sort(added)
-	key := strconv.AppendInt(nil, int64(g.from), 10)
-	key = append(key, '>')
-	key = strconv.AppendInt(key, int64(g.to), 10)
-	for _, number := range added {
-		key = append(key, ',')
-		key = strconv.AppendInt(key, int64(number), 10)
+// groupKey tells groups apart. Replicas that are built are a set.
+type groupKey struct {
+	from, to int
+	added    [4]int32
+	// more is those beyond the fourth, of which chains of up to five members have none.
+	more string
+}
+
+func (g *group) key(added []int) groupKey {
+	key := groupKey{from: g.from, to: g.to, added: [4]int32{nobody, nobody, nobody, nobody}}
+	sorted := slices.Clone(added)
+	slices.Sort(sorted)
+	for i, number := range sorted {
+		if i < len(key.added) {
+			key.added[i] = int32(number)
+		} else {
+			key.more += strconv.Itoa(number) + ","
+		}
 	}
-	return string(key)
+	return key
 }
 
 // count adds one move of the group to what its nodes have to do.
@@ -171,8 +179,8 @@ func (s *Schedule) number(name string) int {
 	return number
 }
 
-func (s *Schedule) link(byPair map[[2]int]int, from, to int) int {
-	pair := [2]int{from, to}
+func (s *Schedule) link(byPair map[uint64]int, from, to int) int {
+	pair := uint64(from)<<32 | uint64(to)
 	link, ok := byPair[pair]
 	if !ok {
 		link = len(s.links)
