@@ -36,6 +36,10 @@ type Params struct {
 	// a past map knows and the current one does not is taken to have kept what it had: such copies cost half of those that
 	// are built from nothing. Maps that do not fit are passed over.
 	Past []Past
+	// Sizes is how much data each vbucket has, in bytes or anything else that is in proportion; nil stands for as much in all.
+	// With it, nodes do not hold much more or less than their share as far as that costs no copy, no handover and no balance
+	// of counts.
+	Sizes []int64
 	// Seed decides between equally good maps. Equal parameters give equal maps.
 	Seed uint64
 }
@@ -134,6 +138,13 @@ func (p Params) check() error {
 		return errors.New("no nodes")
 	case p.Current != nil && len(p.Current) != p.VBuckets:
 		return fmt.Errorf("the current map has %d vbuckets, not %d", len(p.Current), p.VBuckets)
+	case p.Sizes != nil && len(p.Sizes) != p.VBuckets:
+		return fmt.Errorf("sizes of %d vbuckets, not %d", len(p.Sizes), p.VBuckets)
+	}
+	for vb, size := range p.Sizes {
+		if size < 0 || size > maxSize {
+			return fmt.Errorf("vb %d has size %d, not 0 to %d", vb, size, maxSize)
+		}
 	}
 	seen := make(map[string]bool, len(p.Nodes))
 	for _, node := range p.Nodes {

@@ -389,6 +389,8 @@ func TestUnusableParams(t *testing.T) {
 		`node "n00" is there twice`:                  func(p *Params) { p.Nodes[1].Name = "n00" },
 		`node "n01" has weight -1, not 0 to 1048576`: func(p *Params) { p.Nodes[1].Weight = -1 },
 		"the current map has 3 vbuckets, not 8":      func(p *Params) { p.Current = make(Map, 3) },
+		"sizes of 3 vbuckets, not 8":                 func(p *Params) { p.Sizes = make([]int64, 3) },
+		"vb 6 has size -5, not 0 to 17592186044416":  func(p *Params) { p.Sizes = []int64{0, 1, 2, 3, 4, 5, -5, 7} },
 	} {
 		p := good
 		p.Nodes = named(0, 2)

@@ -23,7 +23,7 @@ func (p *plan) betterThan(other *plan) bool {
 }
 
 // grade is what counts about a finished plan, most important first; less is better.
-func (p *plan) grade() [4]int {
+func (p *plan) grade() [5]int {
 	var sameGroup, uneven, toBuild, activeChanges int
 	loads := make([]int, len(p.nodes))
 	for vb, active := range p.active {
@@ -41,7 +41,7 @@ func (p *plan) grade() [4]int {
 		excess := max(0, load-p.share[node]-1, p.share[node]-load)
 		uneven += excess * excess
 	}
-	return [4]int{sameGroup, uneven, toBuild, activeChanges}
+	return [5]int{sameGroup, uneven, toBuild, activeChanges, p.unevenSizes()}
 }
 
 // What it costs to build a copy from nothing, and from what a node that returns has left of it.

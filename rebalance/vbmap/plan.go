@@ -87,6 +87,7 @@ func (p *plan) placeInTurn() bool {
 	p.chooseSlaves()
 	p.placeReplicas()
 	p.level()
+	p.evenOutSizes()
 	return true
 }
 

@@ -26,6 +26,7 @@ func (p *plan) placeTogether() bool {
 	for vb, nodes := range members {
 		p.replica[vb] = slices.DeleteFunc(nodes, func(node int) bool { return node == p.active[vb] })
 	}
+	p.evenOutSizes()
 	return true
 }
 
