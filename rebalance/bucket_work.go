@@ -126,7 +126,7 @@ func (w *bucketWork) target(ctx context.Context, doc store.BucketDoc, kept []Nod
 		return gracefulTarget(doc, w.giveUp)
 	}
 	if w.planned == nil {
-		return w.env.target(ctx, doc, kept)
+		return w.env.target(ctx, doc, kept, w.env.countItems(ctx, doc))
 	}
 	bucket := w.planned.bucket(w.name)
 	return bucket.Target, bucket.startsFrom(doc, w.planned.names())

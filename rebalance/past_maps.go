@@ -36,3 +36,19 @@ func places(nodes []Node) []vbmap.Node {
 	}
 	return named
 }
+
+// sizesOf is what stands for the sizes of a bucket's vbuckets; nil if they are not all known.
+func sizesOf(doc store.BucketDoc, items map[uint16]uint64) []int64 {
+	sizes := make([]int64, doc.VBuckets)
+	for vb := range sizes {
+		count, known := items[uint16(vb)]
+		if !known && vb < len(doc.Map) && doc.Map[vb].Active() != vbmap.Undefined {
+			return nil
+		}
+		sizes[vb] = int64(min(count, maxItems))
+	}
+	return sizes
+}
+
+// maxItems is more than any vbucket has.
+const maxItems = 1 << 40

@@ -1,6 +1,7 @@
 package rebalance_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -57,6 +58,50 @@ func TestANodeThatReplacesAFailedOneGetsItsPart(t *testing.T) {
 		}
 	}
 	requireSameRoles(t, before, w.activeMap())
+}
+
+// rebalance.md §14.3, weakness 47: where vbuckets differ in size, nodes that have as many of them have about as much data.
+func TestThePlanKnowsWhatVBucketsHold(t *testing.T) {
+	w := newWorld(t, 3, 2, rebalance.BucketConfig{Name: "orders", VBuckets: 24}, noFault)
+	before := w.activeMap()
+	large := map[uint16]bool{} // all on one node
+	for vb, chain := range before {
+		if chain.Active() == "n0" && len(large) < 6 {
+			large[uint16(vb)] = true
+		}
+	}
+	documents := map[uint16]int{}
+	for i := 0; len(documents) < 24 || documents[documentsLeast(documents, large)] < 20; i++ {
+		key := fmt.Sprint("key ", i)
+		if vb := w.vb(key); large[vb] && documents[vb] < 20 || documents[vb] == 0 {
+			require.NoError(t, w.set(key, "value"))
+			documents[vb]++
+		}
+	}
+	require.NoError(t, w.cluster.AddNode(w.ctx, w.node("n2")))
+	plan, err := w.cluster.Plan(w.ctx, rebalance.Request{})
+	require.NoError(t, err)
+	held := map[string]int{}
+	for vb, chain := range plan.Buckets[0].Target {
+		held[chain.Active()] += documents[uint16(vb)]
+	}
+	// 6 × 20 + 18: n0 gives n2 four vbuckets of its twelve, and cannot give it more.
+	assert.InDelta(t, 138-12, held["n0"]+held["n2"], 8)
+	assert.InDelta(t, held["n0"], held["n2"], 20, "%v", held)
+	report := w.rebalance(rebalance.Request{})
+	require.Equal(t, rebalance.Complete, report.Outcome)
+	requireSameRoles(t, plan.Buckets[0].Target, w.activeMap())
+}
+
+// documentsLeast is the large vbucket with the fewest documents.
+func documentsLeast(documents map[uint16]int, large map[uint16]bool) (least uint16) {
+	first := true
+	for vb := range large {
+		if first || documents[vb] < documents[least] {
+			least, first = vb, false
+		}
+	}
+	return least
 }
 
 // What is remembered saves moves; what cannot be read costs nothing else.

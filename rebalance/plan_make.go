@@ -52,11 +52,12 @@ func (e *environment) makePlan(ctx context.Context, request Request) (*Plan, err
 		if err != nil {
 			return nil, err
 		}
-		target, err := e.target(ctx, doc, kept)
+		items := e.countItems(ctx, doc)
+		target, err := e.target(ctx, doc, kept, items)
 		if err != nil {
 			return nil, err
 		}
-		bucket, err := planBucket(doc, target, e.countItems(ctx, doc))
+		bucket, err := planBucket(doc, target, items)
 		if err != nil {
 			return nil, err
 		}
@@ -65,11 +66,12 @@ func (e *environment) makePlan(ctx context.Context, request Request) (*Plan, err
 	return plan, nil
 }
 
-// target is the map that a bucket shall have on the nodes.
-func (e *environment) target(ctx context.Context, doc store.BucketDoc, kept []Node) (vbmap.Map, error) {
+// target is the map that a bucket shall have on the nodes. If the number of documents is known for all vbuckets, nodes
+// get about as many.
+func (e *environment) target(ctx context.Context, doc store.BucketDoc, kept []Node, items map[uint16]uint64) (vbmap.Map, error) {
 	return vbmap.Generate(vbmap.Params{
 		VBuckets: doc.VBuckets, Replicas: doc.Replicas, Nodes: places(kept), Seed: e.config.Seed,
-		Current: doc.Map, Past: e.pastMaps(ctx, doc),
+		Current: doc.Map, Past: e.pastMaps(ctx, doc), Sizes: sizesOf(doc, items),
 	})
 }
 

@@ -3,6 +3,7 @@ package vbmap
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -107,8 +108,7 @@ func TestSizesCostNothing(t *testing.T) {
 			require.LessOrEqual(t, len(slaves), max(1, p.slaves()))
 		}
 		before, after := grade(blind), grade(m)
-		require.Equal(t, before[:4], after[:4])
-		require.LessOrEqual(t, after[4], before[4])
+		require.LessOrEqual(t, slices.Compare(after[:], before[:]), 0, "%v, without sizes %v", after, before)
 	})
 }
 
