@@ -283,7 +283,7 @@ func (w *bucketWork) finish(ctx context.Context) error {
 // leave takes the moves that were aborted out of what was to be done.
 func (w *bucketWork) leave(aborted []uint16) {
 	w.aborted = slices.Sorted(slices.Values(aborted))
-	w.plans = slices.DeleteFunc(w.plans, func(p movePlan) bool { return slices.Contains(w.aborted, p.VB) })
+	w.plans = slices.DeleteFunc(slices.Clone(w.plans), func(p movePlan) bool { return slices.Contains(w.aborted, p.VB) })
 }
 
 // staying are the nodes that shall hold the bucket, and those that still have to because a move was aborted.

@@ -21,11 +21,14 @@ func TestHistory_29(t *testing.T) {
 		silent := ""
 		reached := make(chan struct{})
 		i.world.setGate(func(ctx context.Context, op fakeOp) error {
+			i.world.mu.Lock()
 			if op.Number == at {
 				silent = op.Node
 				close(reached)
 			}
-			if op.Number < at || op.Node != silent {
+			answers := op.Number < at || op.Node != silent
+			i.world.mu.Unlock()
+			if answers {
 				return nil
 			}
 			<-ctx.Done()

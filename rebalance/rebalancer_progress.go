@@ -159,6 +159,7 @@ func (r *rebalancer) tellStuck(now time.Time) {
 
 // count asks the servers how many documents the new copies need. Nobody waits for it.
 func (r *rebalancer) count(c *actors.Context, work *bucketWork) {
+	plans := work.plans // the work goes on meanwhile
 	c.Go(func(ctx context.Context) any {
 		doc, err := r.env.buckets.Get(ctx, work.name)
 		if err != nil {
@@ -166,7 +167,7 @@ func (r *rebalancer) count(c *actors.Context, work *bucketWork) {
 		}
 		// Servers that do not answer leave their copies uncounted.
 		answers, _ := r.env.queryAgents(ctx, work.name, doc.Servers)
-		return itemsCounted{work.name, copyNeeds(work.plans, answers)}
+		return itemsCounted{work.name, copyNeeds(plans, answers)}
 	})
 }
 
