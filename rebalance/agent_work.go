@@ -67,6 +67,9 @@ func (a *agent) setState(ctx context.Context, s vbucketState) error {
 	})
 	if err == nil {
 		a.log.Debug("agent_state_set", "vb", s.VB, "state", s.State)
+		a.env.events.Publish(VBucketStateSet{
+			Bucket: a.bucket, Node: a.node, VB: s.VB, State: s.State, Topology: s.Topology, At: time.Now(),
+		})
 	}
 	return err
 }

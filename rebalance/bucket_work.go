@@ -210,7 +210,9 @@ func (w *bucketWork) aim(ctx context.Context, kept []Node) (store.BucketDoc, err
 }
 
 func (w *bucketWork) plan(doc store.BucketDoc) error {
-	for _, change := range vbmap.Diff(doc.Map, doc.Target) {
+	changes := vbmap.Diff(doc.Map, doc.Target)
+	w.env.events.Publish(TargetSet{Bucket: w.name, Moves: len(changes), At: time.Now()})
+	for _, change := range changes {
 		plan, err := planMove(uint16(change.VB), change.Old, change.New)
 		if err != nil {
 			return err
@@ -271,6 +273,7 @@ func (w *bucketWork) finish(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+	w.env.events.Publish(TargetReset{Bucket: w.name, At: time.Now()})
 	w.publish(ctx) // clients learn of the new map before the leaving nodes go
 	for _, node := range leaving {
 		if err := w.env.dropMember(ctx, w.name, node); err != nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/shearpin/shearpin/actors"
 	"github.com/shearpin/shearpin/dcp"
@@ -47,10 +48,14 @@ func Open(ctx context.Context, config Config) (*Cluster, error) {
 
 func (c *Cluster) start(ctx context.Context, env *environment) (*Cluster, error) {
 	c.env = env
-	if err := env.loadMembers(ctx); err != nil {
-		return nil, errors.Join(err, env.system.Close(ctx), c.closeStore())
+	err := env.loadMembers(ctx)
+	if err == nil {
+		err = env.observe(ctx)
 	}
-	if err := c.measure(ctx); err != nil {
+	if err == nil {
+		err = c.measure(ctx)
+	}
+	if err != nil {
 		return nil, errors.Join(err, env.system.Close(ctx), c.closeStore())
 	}
 	root, err := env.system.Start(ctx, supervisor.New(env.tree()), actors.WithKind("supervisor"))
@@ -75,6 +80,10 @@ func (c *Cluster) measure(ctx context.Context) error {
 	if err := registerer.Register(collector); err != nil {
 		return fmt.Errorf("rebalance: Config.Metrics: %w", err)
 	}
+	if err := registerer.Register(c.env.meter); err != nil {
+		registerer.Unregister(collector)
+		return fmt.Errorf("rebalance: Config.Metrics: %w", err)
+	}
 	c.processes = collector
 	return nil
 }
@@ -82,6 +91,7 @@ func (c *Cluster) measure(ctx context.Context) error {
 func (c *Cluster) unmeasure() {
 	if c.processes != nil {
 		c.env.config.Metrics.Unregister(c.processes)
+		c.env.config.Metrics.Unregister(c.env.meter)
 	}
 }
 
@@ -125,7 +135,11 @@ func (c *Cluster) CreateBucket(ctx context.Context, config BucketConfig) error {
 	if err != nil {
 		return err
 	}
-	return c.closedError(c.env.createBucket(ctx, config))
+	err = c.env.createBucket(ctx, config)
+	if err == nil {
+		c.env.events.Publish(BucketCreated{Bucket: config.Name, At: time.Now()})
+	}
+	return c.closedError(err)
 }
 
 // Rebalance starts to spread the buckets evenly over the nodes of the request, and returns at once. It fails with

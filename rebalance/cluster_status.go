@@ -16,6 +16,8 @@ type Status struct {
 	// Run is the rebalance that has not ended, empty if there is none, and Progress how far it is.
 	Run      string    `json:"rebalance_id,omitempty"`
 	Progress *Progress `json:"progress,omitempty"`
+	// Retry is a rebalance that failed and is to be started again, or runs again; nil if there is none.
+	Retry *PendingRetry `json:"retry,omitempty"`
 	// Members are the nodes that are known, in the order in which they were added.
 	Members []Member `json:"members"`
 	// Buckets are sorted by name.
@@ -93,6 +95,11 @@ func (c *Cluster) Status(ctx context.Context) (Status, error) {
 	if view.current != nil {
 		progress := view.current.board.look().progress
 		status.Run, status.Progress = view.current.id, &progress
+	}
+	if view.retry != nil {
+		retry := *view.retry
+		retry.RetryAfter = Seconds(max(0, time.Until(retry.At).Seconds()))
+		status.Retry = &retry
 	}
 	var err error
 	if status.Members, err = c.Members(ctx); err != nil {

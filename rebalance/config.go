@@ -76,6 +76,8 @@ type Config struct {
 	JanitorInterval time.Duration
 	// Retry says whether rebalances that failed are started again by themselves.
 	Retry RetryConfig
+	// EventLog is how many events [Cluster.EventLog] keeps, up to 1 000 000; 0 means 20 000, which take some 10 MB.
+	EventLog int
 	// Seed makes the maps that are generated reproducible.
 	Seed uint64
 }
@@ -174,6 +176,12 @@ func (c Config) validate() (Config, error) {
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.EventLog < 0 || c.EventLog > maxEventLog {
+		return c, fmt.Errorf("rebalance: Config.EventLog is %d, must be 0 to %d", c.EventLog, maxEventLog)
+	}
+	if c.EventLog == 0 {
+		c.EventLog = defaultEventLog
 	}
 	if c.JanitorInterval <= 0 {
 		c.JanitorInterval = 5 * time.Second

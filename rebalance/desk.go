@@ -17,6 +17,8 @@ type desk struct {
 	// runs are the last ones, newest first, the current one included; reports are the last, newest first.
 	runs    []*Run
 	reports []Report
+	// retry is the rebalance that is to be started again.
+	retry *PendingRetry
 	// cleaned is what the last run of the janitor over each bucket found.
 	cleaned map[string]cleanedBucket
 }
@@ -37,6 +39,13 @@ func (d *desk) show(state State) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.state = state
+}
+
+// retrying says which rebalance is to be started again.
+func (d *desk) retrying(retry *PendingRetry) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.retry = retry
 }
 
 // began lays down the handle of a rebalance.
@@ -78,19 +87,13 @@ func (d *desk) janitorEnded(report JanitorReport) {
 	}
 }
 
-// forget drops what is known of a bucket that is no more.
-func (d *desk) forget(exists func(bucket string) bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	maps.DeleteFunc(d.cleaned, func(bucket string, _ cleanedBucket) bool { return !exists(bucket) })
-}
-
 // deskView is what lies on the desk at one moment.
 type deskView struct {
 	state   State
 	current *Run
 	runs    []*Run
 	reports []Report
+	retry   *PendingRetry
 	cleaned map[string]cleanedBucket
 }
 
@@ -98,6 +101,7 @@ func (d *desk) look() deskView {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return deskView{
-		state: d.state, current: d.current, runs: slices.Clone(d.runs), reports: slices.Clone(d.reports), cleaned: maps.Clone(d.cleaned),
+		state: d.state, current: d.current, runs: slices.Clone(d.runs), reports: slices.Clone(d.reports), retry: d.retry,
+		cleaned: maps.Clone(d.cleaned),
 	}
 }

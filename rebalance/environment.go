@@ -40,6 +40,8 @@ type environment struct {
 	// desk is what anybody may read at any time; recorder writes down what is to outlive the process.
 	desk     *desk
 	recorder recorder
+	eventLog *eventLog
+	meter    *meter
 
 	// janitorRuns counts the runs that have ended.
 	janitorRuns atomic.Int64
@@ -51,11 +53,13 @@ func newEnvironment(config Config, buckets *store.Buckets) *environment {
 	config.Credentials = kv.Credentials{}
 	e := &environment{
 		config: &config, buckets: buckets, nodes: nodes, desk: newDesk(),
+		eventLog:          newEventLog(config.EventLog),
 		system:            actors.NewSystem(actors.Options{Logger: config.Log}),
 		events:            actors.NewBus[Event](),
 		replicationEvents: actors.NewBus[dcp.Event](),
 		supervisorEvents:  actors.NewBus[supervisor.Event](),
 	}
+	e.meter = newMeter(e.desk)
 	e.connect = func(node, bucket string) (nodeKV, error) {
 		endpoint, ok := e.nodes.endpoint(node)
 		if !ok {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/shearpin/shearpin/dcp"
 	"github.com/shearpin/shearpin/dcp/kv"
@@ -242,7 +243,7 @@ func (r *janitorRun) commit(ctx context.Context, decisions []janitorDecision) er
 	if len(changes) == 0 {
 		return nil
 	}
-	if err := r.env.buckets.UpdateChains(ctx, r.doc.Name, r.stamp.Epoch, changes...); err != nil {
+	if err := r.env.updateChains(ctx, r.doc.Name, r.stamp.Epoch, changes...); err != nil {
 		return err
 	}
 	for _, change := range changes {
@@ -401,6 +402,8 @@ func (r *janitorRun) end(ctx context.Context) {
 		})
 		if err != nil {
 			r.failed(err)
+		} else {
+			r.env.events.Publish(TargetReset{Bucket: r.doc.Name, At: time.Now()})
 		}
 	}
 	r.env.publish(r.doc.Name)

@@ -23,6 +23,9 @@ type move struct {
 	machine  *moveMachine
 	log      *slog.Logger
 	timers   map[timerSlot]actors.Timer
+	// step is the one it is at, since when.
+	step  Step
+	since time.Time
 }
 
 // timerSlot is where a timer stands; a step's timer takes the place of the same one of the step before.
@@ -127,8 +130,7 @@ func (m *move) perform(c *actors.Context, effects []moveEffect) error {
 	for _, effect := range effects {
 		switch e := effect.(type) {
 		case moveStep:
-			m.log.Debug("move_step", "step", string(e.Step))
-			c.Send(m.listener, moveStepped{m.machine.plan.VB, e.Step, m.machine.waitedFor(), c.Clock().Now()})
+			m.stepped(c, e.Step)
 		case moveAsk:
 			c.Request(c.System().Whereis(agentName(m.bucket, e.Node)), requestBackstop, e.Request, e.ID)
 		case moveCommit:
@@ -146,11 +148,28 @@ func (m *move) perform(c *actors.Context, effects []moveEffect) error {
 	return nil
 }
 
+// stepped tells that the move has come to a step; with no step, that it is over.
+func (m *move) stepped(c *actors.Context, step Step) {
+	now, plan := c.Clock().Now(), m.machine.plan
+	news := MoveStepped{
+		Bucket: m.bucket, VB: plan.VB, From: plan.From, To: plan.To, Build: plan.Build, Step: step, Previous: m.step, At: now,
+	}
+	if m.step != "" {
+		news.Took = now.Sub(m.since)
+	}
+	m.step, m.since = step, now
+	if step != "" {
+		m.log.Debug("move_step", "step", string(step))
+		c.Send(m.listener, moveStepped{plan.VB, step, m.machine.waitedFor(), now})
+	}
+	m.env.events.Publish(news)
+}
+
 // commit writes the new chain into the map, and has the map published.
 func (m *move) commit(c *actors.Context, id int) {
 	plan, epoch, env, bucket := m.machine.plan, m.machine.stamp.Epoch, m.env, m.bucket
 	c.Go(func(ctx context.Context) any {
-		err := env.buckets.UpdateChains(ctx, bucket, epoch, store.ChainChange{VB: int(plan.VB), Old: plan.Old, New: plan.New})
+		err := env.updateChains(ctx, bucket, epoch, store.ChainChange{VB: int(plan.VB), Old: plan.Old, New: plan.New})
 		if err == nil {
 			env.publish(bucket)
 		}
@@ -163,6 +182,7 @@ func (m *move) finish(c *actors.Context, e moveFinished) error {
 	for _, left := range e.Leftovers {
 		ended.leftovers = append(ended.leftovers, fmt.Sprintf("vb %d: %v", ended.vb, left))
 	}
+	m.stepped(c, "")
 	if e.Err == nil {
 		m.log.Debug("move_done", "leftovers", len(e.Leftovers))
 	}

@@ -248,6 +248,7 @@ func (o *orchestrator) perform(c *actors.Context, effects []orchestratorEffect) 
 		}
 	}
 	o.env.desk.show(o.machine.state)
+	o.env.desk.retrying(o.pendingRetry(c))
 	if o.run != nil {
 		o.run.board.enter(o.machine.state)
 	}

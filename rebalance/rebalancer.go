@@ -93,6 +93,7 @@ func (r *rebalancer) HandleInfo(c *actors.Context, msg any) error {
 		}
 		r.todo, r.report = m.names, m.report
 		r.board.open(r.report)
+		r.env.events.Publish(RebalanceBegan{ID: r.report.ID, Buckets: m.names, Nodes: r.report.Nodes, At: c.Clock().Now()})
 		r.books.machine.listed(len(m.names), c.Clock().Now())
 		return r.next(c)
 	case bucketPrepared:
@@ -155,6 +156,7 @@ func (r *rebalancer) next(c *actors.Context) error {
 	now := c.Clock().Now()
 	r.report.Buckets = append(r.report.Buckets, BucketReport{Name: name, Started: now})
 	r.books.machine.bucketBegan(name, now)
+	r.env.events.Publish(BucketRebalanceStarted{ID: r.report.ID, Bucket: name, At: now})
 	r.show(c)
 	work, report := r.at, r.report
 	r.run(c, func(ctx context.Context) any {
@@ -223,6 +225,7 @@ func (r *rebalancer) closeBucket(c *actors.Context, cause error) {
 	}
 	b.Ended = c.Clock().Now()
 	r.books.machine.account(b, cause, b.Ended)
+	r.env.events.Publish(BucketRebalanceEnded{ID: r.report.ID, Bucket: b.Name, Err: cause, At: b.Ended})
 }
 
 func (r *rebalancer) moved(c *actors.Context, m moverEnded) error {

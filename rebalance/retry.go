@@ -118,6 +118,7 @@ func (o *orchestrator) performRetry(c *actors.Context, effects []retryEffect) {
 			o.log.Info("rebalance_retry_given_up", "rebalance_id", e.First, "reason", e.Why)
 		}
 	}
+	o.env.desk.retrying(o.pendingRetry(c))
 }
 
 // startRetry starts a rebalance that nobody waits for.
