@@ -9,13 +9,14 @@
 //
 // What must hold at every moment, and is looked at whenever nothing moves:
 //
-//   - no vbucket has two actives, whoever can be reached or not;
-//   - every run of a rebalance ends within a bound, with an outcome, and if it failed with a cause.
+//   - no vbucket has two actives, whoever can be reached or not, but for nodes that were failed over;
+//   - every rebalance, stop and failover ends within a bound, with an outcome, and if it failed with a cause.
 //
-// When the faults are over, and the janitor has had its time:
+// When the faults are over, whoever was given up is a member again, and the janitor has had its time:
 //
 //   - a rebalance over all nodes completes;
-//   - every document has the value that was acknowledged last, or one that was tried later;
+//   - every document has the value that was acknowledged last, or one that was tried later; where nodes are given up, a write
+//     counts as acknowledged when all replicas have it;
 //   - every replica is where the map has it, and equals its active;
 //   - everything can be closed, and nobody is left.
 package sim

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -43,6 +44,7 @@ func simulate(t *testing.T, seed uint64) {
 				w.elapse(w.pause(most))
 			}
 			w.heal()
+			w.addBack()
 			w.settle()
 			w.end()
 		})
@@ -54,7 +56,7 @@ func (w *world) happen() (moves bool) {
 	n := w.nodes[w.dice.IntN(len(w.nodes))]
 	long := w.pause(3 * time.Minute)
 	manager := w.manager()
-	switch w.dice.IntN(10) {
+	switch w.dice.IntN(11) {
 	case 0, 1, 2:
 		w.rebalance()
 		return true
@@ -82,6 +84,8 @@ func (w *world) happen() (moves bool) {
 		for _, l := range w.ledgers {
 			w.net.reset(l.name, n.addr())
 		}
+	case 10:
+		w.giveUp(n, long)
 	}
 	return false
 }
@@ -108,6 +112,61 @@ func (w *world) pauseNode(n *simNode, d time.Duration) {
 	})
 }
 
+// giveUp fails a node over that nobody reaches, one at a time.
+func (w *world) giveUp(n *simNode, isolated time.Duration) {
+	if !w.givesUp || slices.ContainsFunc(w.nodes, func(n *simNode) bool { return n.givenUp }) || !slices.Contains(w.nodes[:w.known], n) {
+		return
+	}
+	w.log.Info("sim: node given up", "node", n.name, "isolated", isolated)
+	n.givenUp = true
+	whom := []string{w.manager()}
+	for _, l := range w.ledgers {
+		whom = append(whom, l.name)
+	}
+	for _, who := range whom {
+		w.net.forbid(who, n.addr(), true)
+	}
+	w.later(isolated, func() {
+		for _, who := range whom {
+			w.net.forbid(who, n.addr(), false)
+		}
+	})
+	cluster, buried := w.cluster, w.buried
+	w.faults.Go(func() {
+		ctx, cancel := context.WithTimeout(w.t.Context(), bound)
+		defer cancel()
+		report, err := cluster.Failover(ctx, rebalance.FailoverRequest{Nodes: []string{n.name}})
+		if w.over(buried) {
+			return
+		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			w.t.Errorf("a failover does not end: %v", err)
+			return
+		}
+		if err == nil {
+			err = report.Err
+		}
+		w.log.Info("sim: failover ended", "err", err)
+	})
+}
+
+// addBack makes the node a member again that was given up.
+func (w *world) addBack() {
+	w.t.Helper()
+	for _, n := range w.nodes[:w.known] {
+		if !n.givenUp {
+			continue
+		}
+		for began := time.Now(); ; w.elapse(time.Second) {
+			err := w.cluster.AddBack(w.t.Context(), n.name, rebalance.DiscardDiverged())
+			if err == nil {
+				break
+			}
+			require.Less(w.t, time.Since(began), bound, "%s cannot be added back: %v", n.name, err)
+		}
+	}
+}
+
 // rebalance begins one over some of the nodes, some of which may be new.
 func (w *world) rebalance() {
 	w.known = w.known + w.dice.IntN(len(w.nodes)-w.known+1)
@@ -115,8 +174,13 @@ func (w *world) rebalance() {
 		require.NoError(w.t, w.cluster.AddNode(w.t.Context(), rebalance.Node{Name: n.name, Addr: n.addr()}))
 	}
 	var keep []string
-	for _, i := range w.dice.Perm(w.known)[:w.replicas+1+w.dice.IntN(w.known-w.replicas)] {
-		keep = append(keep, w.nodes[i].name)
+	for _, i := range w.dice.Perm(w.known) {
+		if !w.nodes[i].givenUp {
+			keep = append(keep, w.nodes[i].name)
+		}
+	}
+	if fewest := w.replicas + 1; len(keep) > fewest {
+		keep = keep[:fewest+w.dice.IntN(len(keep)-fewest+1)]
 	}
 	w.log.Info("sim: rebalance", "keep", keep)
 	w.begin(keep)
@@ -124,7 +188,7 @@ func (w *world) rebalance() {
 
 func (w *world) begin(keep []string) {
 	run, err := w.cluster.Rebalance(w.t.Context(), rebalance.Request{Keep: keep})
-	if errors.Is(err, rebalance.ErrRebalanceRunning) {
+	if errors.Is(err, rebalance.ErrRebalanceRunning) || errors.Is(err, rebalance.ErrFailoverRunning) {
 		return
 	}
 	require.NoError(w.t, err)
@@ -215,6 +279,7 @@ func (w *world) settle() {
 		require.Less(w.t, time.Since(began), bound, "the janitor cannot repair: %v", problem)
 	}
 	for _, n := range w.nodes {
+		n.givenUp = false
 		require.NoError(w.t, w.cluster.AddNode(w.t.Context(), rebalance.Node{Name: n.name, Addr: n.addr()}))
 	}
 	w.known = len(w.nodes)

@@ -15,7 +15,8 @@ import (
 	"github.com/shearpin/shearpin/rebalance/vbmap"
 )
 
-// ledger is what one writer knows of its documents, by key. A document whose last write has an unknown outcome is not written
+// ledger is what one writer knows of its documents, by key. Where nodes are given up, a write counts as acknowledged when the
+// replicas have it too. A document whose last write has an unknown outcome is not written
 // again: a write that is under way could otherwise arrive after the next.
 type ledger struct {
 	name         string
@@ -76,28 +77,71 @@ func (w *writer) writeOne(ctx context.Context, key string, vb uint16) bool {
 		w.chains = doc.Map
 	}
 	name := w.chains[vb].Active()
-	client := w.clients[name]
-	if client == nil {
-		var err error
-		if client, err = w.client(limited, w.ledger.name, w.named(name)); err != nil {
-			return false
-		}
-		w.clients[name] = client
+	if name == vbmap.Undefined {
+		return false
+	}
+	client, err := w.clientOf(limited, name)
+	if err != nil {
+		return false
 	}
 	next := w.tried[key] + 1
-	_, err := client.Set(limited, vb, key, []byte(strconv.Itoa(next)), 0, 0, 0)
+	token, err := client.Set(limited, vb, key, []byte(strconv.Itoa(next)), 0, 0, 0)
 	var status mcbp.Status
 	switch {
 	case err == nil:
-		w.tried[key], w.acked[key] = next, next
+		w.tried[key] = next
+		if w.givesUp && !w.replicated(limited, w.chains[vb][1:], vb, token) {
+			return false
+		}
+		w.acked[key] = next
 		return true
 	case errors.As(err, &status):
 		return false // not written
 	}
 	w.tried[key] = next
-	_ = client.Close()
-	delete(w.clients, name)
+	w.drop(name)
 	return false
+}
+
+func (w *writer) clientOf(ctx context.Context, name string) (client *kv.Client, err error) {
+	if client = w.clients[name]; client == nil {
+		if client, err = w.client(ctx, w.ledger.name, w.named(name)); err == nil {
+			w.clients[name] = client
+		}
+	}
+	return client, err
+}
+
+func (w *writer) drop(name string) {
+	_ = w.clients[name].Close()
+	delete(w.clients, name)
+}
+
+// replicated waits until all replicas have a write. A node may be given up then without it being lost.
+func (w *writer) replicated(ctx context.Context, replicas vbmap.Chain, vb uint16, token kv.MutationToken) bool {
+	for _, name := range replicas {
+		if name == vbmap.Undefined {
+			return false
+		}
+		for {
+			client, err := w.clientOf(ctx, name)
+			if err != nil {
+				return false
+			}
+			is, err := client.VBucketSeqno(ctx, vb)
+			if err != nil {
+				w.drop(name)
+				return false
+			}
+			if is.UUID == token.UUID && is.High >= token.Seqno {
+				break
+			}
+			if elapse(ctx, 10*time.Millisecond); ctx.Err() != nil {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // startWriters has two writers write.
