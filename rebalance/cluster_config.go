@@ -24,11 +24,16 @@ type clusterConfig struct {
 	Map     vbmap.Map
 	// Target is the fast-forward map, nil if nothing is being moved.
 	Target vbmap.Map
+	// TLS says that the addresses are those for connections by TLS.
+	TLS bool
 }
 
-// managementPort is what clients require of every node, although they need not reach it: without it they reject the
+// The ports of management are what clients require of every node, although they need not reach them: without them they reject the
 // whole configuration.
-const managementPort = 8091
+const (
+	managementPort    = 8091
+	managementPortTLS = 18091
+)
 
 type configJSON struct {
 	Revision     int64              `json:"rev"`
@@ -83,14 +88,15 @@ func (c clusterConfig) encode() ([]byte, error) {
 		VBuckets:     configVBucketTable{HashAlgorithm: "CRC", Replicas: c.Replicas},
 	}
 	for _, server := range c.Servers {
-		ext, err := server.configExt()
+		ext, err := server.configExt(c.TLS)
 		if err != nil {
 			return nil, err
 		}
-		out.Nodes = append(out.Nodes, configNode{
-			Hostname: net.JoinHostPort(ext.Hostname, strconv.Itoa(managementPort)),
-			Ports:    map[string]int{"direct": ext.Services["kv"]},
-		})
+		node := configNode{Hostname: net.JoinHostPort(ext.Hostname, strconv.Itoa(managementPort)), Ports: map[string]int{}}
+		if port, ok := ext.Services["kv"]; ok {
+			node.Ports["direct"] = port
+		}
+		out.Nodes = append(out.Nodes, node)
 		out.NodesExt = append(out.NodesExt, ext)
 		out.VBuckets.Servers = append(out.VBuckets.Servers, server.Addr)
 	}
@@ -104,8 +110,8 @@ func (c clusterConfig) encode() ([]byte, error) {
 	return json.Marshal(out)
 }
 
-// configExt is a node as configurations list it.
-func (n Node) configExt() (configNodeExt, error) {
+// configExt is a node as configurations list it. With TLS its address is for that alone; whether it can be reached without, nobody knows.
+func (n Node) configExt(tls bool) (configNodeExt, error) {
 	host, portText, err := net.SplitHostPort(n.Addr)
 	if err != nil {
 		return configNodeExt{}, &NodeError{Node: n.Name, Err: err}
@@ -114,14 +120,18 @@ func (n Node) configExt() (configNodeExt, error) {
 	if err != nil {
 		return configNodeExt{}, &NodeError{Node: n.Name, Err: err}
 	}
-	return configNodeExt{Hostname: host, Services: map[string]int{"kv": port, "mgmt": managementPort}}, nil
+	services := map[string]int{"kv": port, "mgmt": managementPort}
+	if tls {
+		services = map[string]int{"kvSSL": port, "mgmt": managementPort, "mgmtSSL": managementPortTLS}
+	}
+	return configNodeExt{Hostname: host, Services: services}, nil
 }
 
 // encodeNodeList gives the configuration without a bucket.
-func encodeNodeList(revision int64, nodes []Node) ([]byte, error) {
+func encodeNodeList(revision int64, nodes []Node, tls bool) ([]byte, error) {
 	out := nodeListJSON{Revision: revision, Epoch: configEpoch, NodesExt: []configNodeExt{}}
 	for _, node := range nodes {
-		ext, err := node.configExt()
+		ext, err := node.configExt(tls)
 		if err != nil {
 			return nil, err
 		}

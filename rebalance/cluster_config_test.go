@@ -33,6 +33,23 @@ func TestClusterConfigIsWhatClientsNeed(t *testing.T) {
 	}`, string(text))
 }
 
+// Where nodes are reached by TLS, that is what their ports are for, and clients without it have none.
+func TestClusterConfigOfNodesWithTLS(t *testing.T) {
+	c := someConfig()
+	c.TLS = true
+	text, err := c.encode()
+	require.NoError(t, err)
+	var parsed configJSON
+	require.NoError(t, json.Unmarshal(text, &parsed))
+	assert.Equal(t, map[string]int{"kvSSL": 5001, "mgmt": 8091, "mgmtSSL": 18091}, parsed.NodesExt[0].Services)
+	assert.Equal(t, []configNode{{"127.0.0.1:8091", map[string]int{}}, {"[::1]:8091", map[string]int{}}}, parsed.Nodes)
+	text, err = encodeNodeList(7, someConfig().Servers, true)
+	require.NoError(t, err)
+	var list nodeListJSON
+	require.NoError(t, json.Unmarshal(text, &list))
+	assert.Equal(t, parsed.NodesExt, list.NodesExt)
+}
+
 func TestClusterConfigTellsOfTheTarget(t *testing.T) {
 	c := someConfig()
 	c.Target = vbmap.Map{{"n1", "n0"}, {"n1", "n0"}, {"n0", "n1"}}
@@ -61,12 +78,12 @@ func TestClusterConfigRefusesStrangers(t *testing.T) {
 }
 
 func TestTheListOfNodesIsWhatClientsNeed(t *testing.T) {
-	text, err := encodeNodeList(7, someConfig().Servers)
+	text, err := encodeNodeList(7, someConfig().Servers, false)
 	require.NoError(t, err)
 	assert.JSONEq(t, `{"rev": 7, "revEpoch": 1, "nodesExt": [
 		{"hostname": "127.0.0.1", "services": {"kv": 5001, "mgmt": 8091}}, {"hostname": "::1", "services": {"kv": 5000, "mgmt": 8091}}
 	]}`, string(text))
-	_, err = encodeNodeList(7, []Node{{Name: "n1", Addr: "nowhere"}})
+	_, err = encodeNodeList(7, []Node{{Name: "n1", Addr: "nowhere"}}, false)
 	var node *NodeError
 	require.ErrorAs(t, err, &node)
 }

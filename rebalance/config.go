@@ -82,6 +82,9 @@ type Config struct {
 	Seed uint64
 }
 
+// encrypted reports whether connections to nodes are.
+func (c *Config) encrypted() bool { return c.TLS != nil || c.TLSSource != nil }
+
 // String names the nodes, the user, and whether connections are encrypted.
 func (c Config) String() string {
 	names := make([]string, len(c.Nodes))
@@ -89,7 +92,7 @@ func (c Config) String() string {
 		names[i] = n.Name
 	}
 	transport := "tcp"
-	if c.TLS != nil || c.TLSSource != nil {
+	if c.encrypted() {
 		transport = "tls"
 	}
 	return fmt.Sprintf("cluster of %v (%s, %v)", names, transport, c.Credentials)

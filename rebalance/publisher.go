@@ -183,7 +183,7 @@ func readConfig(ctx context.Context, env *environment, bucket string) (publishab
 	}
 	config, err := clusterConfig{
 		Bucket: doc.Name, UUID: doc.UUID, Revision: int64(doc.Revision), Replicas: doc.Replicas,
-		Servers: nodes, Map: doc.Map, Target: doc.Target,
+		Servers: nodes, Map: doc.Map, Target: doc.Target, TLS: env.config.encrypted(),
 	}.encode()
 	return publishable{revision: int64(doc.Revision), config: config, servers: doc.Servers}, err
 }
@@ -210,6 +210,6 @@ func readNodeList(ctx context.Context, env *environment) (ready publishable, err
 			ready.servers = append(ready.servers, node.Name)
 		}
 	}
-	ready.config, err = encodeNodeList(ready.revision, nodes)
+	ready.config, err = encodeNodeList(ready.revision, nodes, env.config.encrypted())
 	return ready, err
 }

@@ -188,7 +188,7 @@ func TestTheListOfNodesIsPublishedToo(t *testing.T) {
 			for _, name := range names {
 				node, ok := i.cluster.env.nodes.get(name)
 				require.True(t, ok)
-				ext, err := node.configExt()
+				ext, err := node.configExt(false)
 				require.NoError(t, err)
 				exts = append(exts, ext)
 			}

@@ -97,7 +97,7 @@ func (c *conn) end() dcpEnd {
 func (c *conn) close() {
 	c.once.Do(func() {
 		close(c.done)
-		c.socket.Close()
+		underneath(c.socket).Close()
 		c.out.abandon()
 	})
 }
@@ -105,7 +105,10 @@ func (c *conn) close() {
 // serve is the reader goroutine.
 func (c *conn) serve() {
 	c.openTap()
-	err := c.read()
+	err := c.secure()
+	if err == nil {
+		err = c.read()
+	}
 	if errors.Is(err, errQuit) {
 		c.flush()
 	}

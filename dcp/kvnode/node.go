@@ -261,7 +261,7 @@ func (n *Node) accept() {
 			continue
 		}
 		n.waitResumed(n.gone)
-		c := newConn(n, socket)
+		c := newConn(n, n.wrap(socket))
 		n.mu.Lock()
 		if n.down {
 			n.mu.Unlock()

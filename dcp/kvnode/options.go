@@ -1,6 +1,7 @@
 package kvnode
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,6 +22,10 @@ type Options struct {
 	// Listener, if set, is where connections come from, in place of Addr: one in memory, say, for tests in virtual time. It is
 	// the node's to close, also if the start fails.
 	Listener net.Listener
+
+	// TLS, if set, has the node speak TLS only; it needs a certificate. With ClientAuth, clients need one too, besides the account. It is
+	// cloned.
+	TLS *tls.Config
 
 	// User and Password are the one account, for SASL PLAIN and SCRAM. If both are empty, clients need not authenticate.
 	User, Password string
@@ -57,7 +62,8 @@ type Options struct {
 	// default is 30 s, as in real engines.
 	PersistenceTimeout time.Duration
 
-	// IdleTimeout ends a DCP connection whose peer neither reads what is sent nor answers a NOOP. The default is 360 s.
+	// IdleTimeout ends a DCP connection whose peer neither reads what is sent nor answers a NOOP, and one whose peer does not come to the
+	// end of the TLS handshake. The default is 360 s.
 	IdleTimeout time.Duration
 
 	// Now tells the time that documents expire by. The default is [time.Now].
@@ -109,6 +115,9 @@ func (o *Options) validate() error {
 	if o.Listener != nil && o.Addr != "" {
 		return fmt.Errorf("kvnode: an address, %q, and a listener too", o.Addr)
 	}
+	if err := validTLS(o.TLS); err != nil {
+		return err
+	}
 	if o.Version > Version72 {
 		return fmt.Errorf("kvnode: %v is none that a node can play", o.Version)
 	}
@@ -136,6 +145,9 @@ func (o *Options) validate() error {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.TLS != nil {
+		o.TLS = o.TLS.Clone()
 	}
 	setDefault(&o.PersistenceTimeout, defaultPersistenceTimeout)
 	setDefault(&o.IdleTimeout, defaultIdleTimeout)

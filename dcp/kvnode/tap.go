@@ -125,11 +125,7 @@ func (s *Session) Finish() {
 
 // Reset closes the connection without a word: the peer reads an error.
 func (s *Session) Reset() {
-	socket := s.c.socket
-	if inner, ok := socket.(interface{ NetConn() net.Conn }); ok {
-		socket = inner.NetConn()
-	}
-	if tcp, ok := socket.(*net.TCPConn); ok {
+	if tcp, ok := underneath(s.c.socket).(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}
 	s.c.close()

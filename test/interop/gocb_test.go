@@ -16,8 +16,13 @@ type sdkClient struct{ collection *gocb.Collection }
 // sdk connects as applications do: to the cluster first, and then to a bucket.
 func (w *world) sdk() sdkClient {
 	w.t.Helper()
-	cluster, err := gocb.Connect("couchbase://"+strings.Join(w.seeds(), ","), gocb.ClusterOptions{
-		Username: user, Password: password,
+	return w.sdkBy("couchbase", gocb.SecurityConfig{})
+}
+
+func (w *world) sdkBy(scheme string, security gocb.SecurityConfig) sdkClient {
+	w.t.Helper()
+	cluster, err := gocb.Connect(scheme+"://"+strings.Join(w.seeds(), ","), gocb.ClusterOptions{
+		Username: user, Password: password, SecurityConfig: security,
 		// Far longer than any move takes, so that reaching it is a failure.
 		TimeoutsConfig:     gocb.TimeoutsConfig{KVTimeout: patience / 2, ConnectTimeout: patience / 2},
 		AppTelemetryConfig: gocb.AppTelemetryConfig{Disabled: true},

@@ -44,6 +44,12 @@ type world struct {
 // newWorld starts n0, n1, n2 and n3; the bucket is on the first three.
 func newWorld(t *testing.T, change ...func(*kvnode.Options)) *world {
 	t.Helper()
+	return newManagedWorld(t, func(*rebalance.Config) {}, change...)
+}
+
+// newManagedWorld is newWorld with another management than usual.
+func newManagedWorld(t *testing.T, manage func(*rebalance.Config), change ...func(*kvnode.Options)) *world {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	w := &world{t: t, ctx: ctx, nodes: map[string]*kvnode.Node{}}
@@ -66,6 +72,7 @@ func newWorld(t *testing.T, change ...func(*kvnode.Options)) *world {
 			config.Nodes = append(config.Nodes, rebalance.Node{Name: name, Addr: node.Addr()})
 		}
 	}
+	manage(&config)
 	cluster, err := rebalance.Open(ctx, config)
 	require.NoError(t, err)
 	w.cluster, w.leave = cluster, sync.OnceFunc(func() {
