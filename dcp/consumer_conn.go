@@ -179,6 +179,7 @@ func (p *consumerConn) join(c *actors.Context, msg joinProducer) error {
 	})
 	p.env.heard.listen(p.relay)
 	p.env.meter.listen(p.relay)
+	p.env.carriage.listen(linkKey{p.env.link.Producer, p.env.link.Conn}, p.relay)
 	running := p.relay
 	c.Go(func(ctx context.Context) any { return relayStopped{err: running.Run(ctx)} })
 	p.machine.opened(c.Clock().Now())

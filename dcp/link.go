@@ -30,8 +30,9 @@ type linkEnv struct {
 	jitter func(time.Duration) time.Duration
 	heard  *hearing
 	snappy compression
-	// meter counts for the metrics; nil counts nothing.
-	meter *linkMeter
+	// meter counts for the metrics, carriage for the manager; nil counts nothing.
+	meter    *linkMeter
+	carriage *carriage
 	// replicator is set before the connections start.
 	replicator atomic.Pointer[actors.PID]
 	// flight is the recorder of the consumer connection's latest incarnation.

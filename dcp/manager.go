@@ -43,6 +43,8 @@ type Options struct {
 	// take beside what is registered there is a [MetricsError] of the start.
 	Metrics prometheus.Registerer
 	metrics *metrics
+	// carriage counts for Manager.Carried.
+	carriage *carriage
 }
 
 func (o Options) validate() (Options, error) {
@@ -69,6 +71,7 @@ func (o Options) validate() (Options, error) {
 	}
 	o.Limits = o.Limits.withDefaults()
 	o.metrics = newMetrics(o.Metrics, o.Bucket, o.Consumer)
+	o.carriage = newCarriage()
 	return o, nil
 }
 

@@ -68,4 +68,5 @@ func (p *managerProcess) forgetUnheard() {
 	gone := func(key linkKey) bool { return p.machine.links[key] == nil && p.running[key] == nil }
 	maps.DeleteFunc(p.heard, func(key linkKey, _ *hearing) bool { return gone(key) })
 	p.opts.metrics.forget(gone)
+	p.opts.carriage.forget(gone)
 }

@@ -46,6 +46,7 @@ func (p *managerProcess) startLink(c *actors.Context, key linkKey) {
 		jitter:    p.opts.Jitter,
 		heard:     p.heard[key],
 		meter:     p.opts.metrics.link(key),
+		carriage:  p.opts.carriage,
 	}
 	env.meter.starts()
 	p.running[key] = &runningLink{env: env}

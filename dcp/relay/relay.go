@@ -81,6 +81,8 @@ type Relay struct {
 
 	watchMu  sync.Mutex
 	watched  atomic.Pointer[watchSet]
+	tallySet atomic.Pointer[tallySet]
+	tallied  atomic.Uint64
 	controls atomic.Uint64
 
 	ran    atomic.Bool

@@ -18,9 +18,10 @@ type walk struct {
 	pos     int       // where the frame in hand begins; all before it is handled
 	sent    int       // data[sent:pos] passes and has not been written
 	watched *watchSet // nil if nobody counts
+	tally   *tallySet // likewise
 
-	seen, controls uint64
-	glance         byte // what hurry has seen ahead: of no use, but without it the compiler would leave the looking out
+	seen, controls, tallied uint64
+	glance                  byte // what hurry has seen ahead: of no use, but without it the compiler would leave the looking out
 }
 
 // How far hurry looks ahead, in bytes: to the next headers, and to the next pages.
@@ -41,7 +42,7 @@ func (d *direction) walk(ctx context.Context) (need int, err error) {
 func (d *direction) pass() walk {
 	w := walk{direction: d}
 	if d.from == Producer {
-		w.watched = d.r.watched.Load()
+		w.watched, w.tally = d.r.watched.Load(), d.r.tallySet.Load()
 	}
 	return w
 }
@@ -103,7 +104,7 @@ func (w *walk) run(ctx context.Context) (need int, err error) {
 // 64 bytes to 1 KiB, and costs nothing for longer ones.
 func (w *walk) hurry() {
 	data, pos, seen, glance := w.data, w.pos, uint64(0), byte(0)
-	table, watched, maxBody := w.table, w.watched, w.r.cfg.MaxBody
+	table, watched, tally, maxBody := w.table, w.watched, w.tally, w.r.cfg.MaxBody
 	for page := pos; len(data)-pos >= mcbp.HeaderLen; {
 		if near := pos + headersAhead; near < len(data) {
 			glance += data[near]
@@ -122,6 +123,9 @@ func (w *walk) hurry() {
 		if watched != nil {
 			watched.count(f)
 		}
+		if tally != nil {
+			w.tallied += tally.weigh(f)
+		}
 		seen++
 		pos += n
 	}
@@ -138,6 +142,9 @@ func (w *walk) count(f mcbp.Frame, action Action) {
 	if w.watched != nil {
 		w.watched.count(f)
 	}
+	if w.tally != nil {
+		w.tallied += w.tally.weigh(f)
+	}
 }
 
 // publish makes what was counted visible: always before the frames are written, so that nobody who has seen their effect
@@ -147,7 +154,10 @@ func (w *walk) publish() {
 	if w.controls > 0 {
 		w.r.controls.Add(w.controls)
 	}
-	w.seen, w.controls = 0, 0
+	if w.tallied > 0 {
+		w.r.tallied.Add(w.tallied)
+	}
+	w.seen, w.controls, w.tallied = 0, 0, 0
 }
 
 // ask hands over the frame in hand and the asked ones right behind it, and carries out the verdicts.
