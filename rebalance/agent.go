@@ -76,6 +76,7 @@ func (a *agent) Init(c *actors.Context) error {
 		*kv = connection
 		_ = closeWith(c, connection) // not before the agent's end
 	}
+	a.env.carriers.enter(agentName(a.bucket, a.node), a.replications)
 	a.machine = newAgentMachine()
 	a.callers = map[int]actors.From{}
 	a.fence, a.endFence = context.WithCancel(c.Ctx())

@@ -72,6 +72,8 @@ type Config struct {
 	Limits Limits
 	// Connections is the number of DCP connections per pair of nodes and bucket, 1 to 64; 0 means 1.
 	Connections int
+	// Throttle slows rebalances down; [Cluster.SetThrottle] changes it.
+	Throttle Throttle
 	// JanitorInterval is the time between two periodic runs of the janitor; 0 means 5 s.
 	JanitorInterval time.Duration
 	// Retry says whether rebalances that failed are started again by themselves.
@@ -170,6 +172,9 @@ func (c Config) validate() (Config, error) {
 			return c, fmt.Errorf("rebalance: Config.Nodes: %q is there twice", node.Name)
 		}
 		seen[node.Name] = true
+	}
+	if err := c.Throttle.validate(); err != nil {
+		return c, fmt.Errorf("rebalance: Config.%w", err)
 	}
 	if c.Connections < 0 || c.Connections > 64 {
 		return c, fmt.Errorf("rebalance: Config.Connections is %d, must be 0 to 64", c.Connections)

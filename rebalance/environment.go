@@ -43,6 +43,10 @@ type environment struct {
 	eventLog *eventLog
 	meter    *meter
 
+	// throttle is how rebalances are slowed down; carriers tell what they carry.
+	throttle atomic.Pointer[Throttle]
+	carriers *carriers
+
 	// janitorRuns counts the runs that have ended.
 	janitorRuns atomic.Int64
 }
@@ -52,6 +56,7 @@ func newEnvironment(config Config, buckets *store.Buckets) *environment {
 	nodes := newNodeTable(config)
 	config.Credentials = kv.Credentials{}
 	e := &environment{
+		carriers: newCarriers(),
 		config: &config, buckets: buckets, nodes: nodes, desk: newDesk(),
 		eventLog:          newEventLog(config.EventLog),
 		system:            actors.NewSystem(actors.Options{Logger: config.Log}),
@@ -60,6 +65,7 @@ func newEnvironment(config Config, buckets *store.Buckets) *environment {
 		supervisorEvents:  actors.NewBus[supervisor.Event](),
 	}
 	e.meter = newMeter(e.desk)
+	e.throttle.Store(&config.Throttle)
 	e.connect = func(node, bucket string) (nodeKV, error) {
 		endpoint, ok := e.nodes.endpoint(node)
 		if !ok {
@@ -141,6 +147,7 @@ func (e *environment) dropMember(ctx context.Context, bucket, node string) error
 
 // endMember ends a bucket's tree on a node, if it is there. Its connections are closed, and nothing is said to the node.
 func (e *environment) endMember(ctx context.Context, bucket, node string) error {
+	defer e.carriers.leave(agentName(bucket, node))
 	members := e.system.Whereis(membersName)
 	id := memberID(bucket, node)
 	if err := supervisor.TerminateChild(ctx, members, id); err != nil && !errors.Is(err, supervisor.ErrNotFound) {

@@ -2,6 +2,7 @@ package rebalance
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,6 +22,31 @@ type fakeReplications struct {
 	streams map[uint16]string
 	calls   map[*fakeCall]bool
 	alive   context.Context
+	counted []uint16
+	carried uint64
+}
+
+func (r *fakeReplications) Count(vbs []uint16) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.counted = slices.Clone(vbs)
+}
+
+func (r *fakeReplications) Carried() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.carried
+}
+
+// documentBytes is what each document costs a stream of the fakes.
+const documentBytes = 1000
+
+func (r *fakeReplications) carry(vb uint16, documents uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if slices.Contains(r.counted, vb) {
+		r.carried += documents * documentBytes
+	}
 }
 
 // fakeCall is a change under way. Its caller can be sent away while it goes on.

@@ -190,6 +190,9 @@ func (w *fakeWorld) copyData(producer, consumer string, vb uint16) error {
 	if to.high > from.high {
 		w.sayf("vb %d: %s rolls back from %d to %d", vb, consumer, to.high, from.high)
 	}
+	if r := w.replications[consumer]; r != nil && from.high > to.high {
+		r.carry(vb, from.high-to.high)
+	}
 	to.high, to.log = from.high, slices.Clone(from.log)
 	return nil
 }

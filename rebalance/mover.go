@@ -25,6 +25,10 @@ type mover struct {
 	// told are the failed moves that are in the log.
 	told map[uint16]bool
 
+	// counting is what is counted on its way to each node, carriedBefore what had been before the first move.
+	counting      map[string][]uint16
+	carriedBefore uint64
+
 	lastID  int
 	callers map[int]abortCaller
 }
@@ -64,6 +68,7 @@ func (m *mover) Init(c *actors.Context) error {
 	c.TrapExits()
 	// From here on no crash is missed: the first move starts later.
 	m.env.replicationEvents.Forward(c.Self(), func(e dcp.Event) any { return replicationNews{e} })
+	m.carriedBefore = m.env.carriers.total()
 	c.Continue(moverBegin{})
 	return nil
 }
@@ -72,10 +77,20 @@ func (m *mover) HandleInfo(c *actors.Context, msg any) error {
 	switch msg := msg.(type) {
 	case moverBegin:
 		m.log.Info("mover_started", "moves", m.machine.planned)
+		m.obey(c)
 		return m.perform(c, m.machine.begin())
+	case throttleChanged:
+		m.measure(c)
+		m.obey(c)
+		return m.perform(c, m.machine.round(nil))
+	case throttleDue:
+		m.measure(c)
+		return m.perform(c, m.machine.unthrottled())
 	case moveFreed:
+		m.measure(c)
 		return m.perform(c, m.machine.backfillDone(msg.vb))
 	case moveEnded:
+		m.measure(c)
 		err := m.perform(c, m.machine.moveEnded(msg.vb, msg.err, msg.leftovers))
 		m.tell(c, msg.vb, msg.err)
 		return err
@@ -155,6 +170,7 @@ func (m *mover) moveDied(c *actors.Context, exit actors.Exit) error {
 }
 
 func (m *mover) perform(c *actors.Context, effects []moverEffect) error {
+	m.count() // before a stream begins
 	for len(effects) > 0 {
 		effect := effects[0]
 		effects = effects[1:]
@@ -167,6 +183,8 @@ func (m *mover) perform(c *actors.Context, effects []moverEffect) error {
 			c.Send(m.moves[e.VB], moveAbort{})
 		case answerAbort:
 			m.answerAbort(e)
+		case armThrottle:
+			c.SendAfter(e.After, throttleDue{})
 		case tellStreamEnded:
 			c.Send(m.moves[e.VB], moveLostGuard{e.Event})
 		case armSettle:
@@ -217,6 +235,9 @@ func (m *mover) start(c *actors.Context, plan movePlan) []moverEffect {
 
 // Terminate ends the moves that are under way. What they have asked the agents for goes on.
 func (m *mover) Terminate(c *actors.Context, _ error) {
+	for node := range m.counting {
+		m.env.carriers.count(agentName(m.bucket, node), nil)
+	}
 	for _, pid := range m.moves {
 		c.Exit(pid, actors.Shutdown)
 	}

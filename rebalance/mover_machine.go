@@ -32,6 +32,12 @@ type moverMachine struct {
 	aborting map[uint16][]int
 	aborted  []uint16
 
+	// bytes holds moves back while too much is carried; filling are those that are filling copies. throttled says that the next
+	// look is armed.
+	bytes     byteLimit
+	filling   map[uint16]bool
+	throttled bool
+
 	planned, done int
 	leftovers     []string
 }
@@ -73,7 +79,8 @@ const settleTime = 20 * time.Millisecond
 
 func newMoverMachine(plans []movePlan, limits schedule.Limits) *moverMachine {
 	m := &moverMachine{
-		plans: map[uint16]movePlan{}, flying: map[uint16]movePlan{}, aborting: map[uint16][]int{}, planned: len(plans),
+		plans: map[uint16]movePlan{}, flying: map[uint16]movePlan{}, aborting: map[uint16][]int{}, filling: map[uint16]bool{},
+		planned: len(plans),
 	}
 	moves := make([]schedule.Move, len(plans))
 	for i, p := range plans {
@@ -99,7 +106,7 @@ func (m *moverMachine) round(effects []moverEffect) []moverEffect {
 		return effects
 	}
 	if !m.paused {
-		for _, next := range m.schedule.Next() {
+		for _, next := range m.next() {
 			plan := m.plans[uint16(next.VB)]
 			m.flying[plan.VB] = plan
 			effects = append(effects, startMove{plan})
@@ -108,7 +115,7 @@ func (m *moverMachine) round(effects []moverEffect) []moverEffect {
 	if m.schedule.Done() && len(m.flying) == 0 {
 		return m.finish(effects, nil)
 	}
-	return effects
+	return m.waitsForBytes(effects)
 }
 
 func (m *moverMachine) finish(effects []moverEffect, err error) []moverEffect {
@@ -127,6 +134,7 @@ func (m *moverMachine) backfillDone(vb uint16) []moverEffect {
 		return nil
 	}
 	m.schedule.BackfillDone(int(vb))
+	m.filledUp(vb)
 	return m.round(nil)
 }
 
@@ -136,6 +144,7 @@ func (m *moverMachine) moveEnded(vb uint16, err error, leftovers []string) []mov
 		return nil
 	}
 	m.leftovers = append(m.leftovers, leftovers...)
+	m.filledUp(vb)
 	if isAborted(err) {
 		return m.moveAborted(vb)
 	}

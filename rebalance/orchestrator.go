@@ -126,6 +126,13 @@ func (o *orchestrator) HandleCall(c *actors.Context, from actors.From, msg any) 
 		o.perform(c, o.machine.stop(o.remember(from), m.run))
 	case steerCall:
 		o.perform(c, o.machine.steer(o.remember(from), m.run, m.order))
+	case throttleChanged:
+		o.log.Info("throttle_changed", "moves_per_node", o.env.throttle.Load().MovesPerNode,
+			"bytes_per_second", o.env.throttle.Load().BytesPerSecond)
+		if o.run != nil && o.run.pid != nil {
+			c.Send(o.run.pid, throttleChanged{})
+		}
+		from.Reply(nil)
 	case janitorCall:
 		o.perform(c, o.machine.clean(o.remember(from), m.reason))
 	case failoverCall:

@@ -29,6 +29,9 @@ type rebalancer struct {
 	// paused is how the next mover begins; the one that moves has been told.
 	paused bool
 
+	// carriedBefore is what moves had carried before this rebalance.
+	carriedBefore uint64
+
 	lastID   int
 	steering map[int]underWay
 }
@@ -62,6 +65,7 @@ func newRebalancer(e *environment, id string, request Request, boss *actors.PID,
 
 func (r *rebalancer) Init(c *actors.Context) error {
 	c.TrapExits()
+	r.carriedBefore = r.env.carriers.total()
 	now := c.Clock().Now()
 	r.report.Started = now
 	r.books = newBookkeeping(r.env.config.Limits.Stuck, now)
@@ -112,6 +116,10 @@ func (r *rebalancer) HandleInfo(c *actors.Context, msg any) error {
 		return r.end(c, m.err)
 	case rebalanceStop:
 		r.stop(c)
+	case throttleChanged:
+		if r.mover != nil {
+			c.Send(r.mover, m)
+		}
 	case actors.Response:
 		if tag, ok := m.Tag.(steered); ok {
 			r.steered(tag.id, m)
@@ -246,8 +254,10 @@ func (r *rebalancer) moved(c *actors.Context, m moverEnded) error {
 // end completes the report and tells it. What is still under way is not waited for.
 func (r *rebalancer) end(c *actors.Context, err error) error {
 	r.report.Ended = c.Clock().Now()
+	r.books.machine.carry(r.env.carriers.total() - r.carriedBefore)
 	r.closeBucket(c, err)
 	progress := r.books.machine.brief(r.report.Ended)
+	r.board.count(progress)
 	r.report.Fraction, r.report.Items = progress.Fraction, progress.Items
 	switch {
 	case err == nil:

@@ -134,6 +134,7 @@ func (r *rebalancer) show(c *actors.Context) {
 // tick looks at the time: whether the rebalance is stuck, and whether the nodes should be asked.
 func (r *rebalancer) tick(c *actors.Context, now time.Time) {
 	c.SendAfter(tickPause, progressTick{})
+	r.books.machine.carry(r.env.carriers.total() - r.carriedBefore)
 	if r.books.machine.tick(now) {
 		r.tellStuck(now)
 	}

@@ -17,6 +17,8 @@ type replications interface {
 	Fence(ctx context.Context, vb uint16, producer string) error
 	Status(ctx context.Context) (dcp.Status, error)
 	Shut(ctx context.Context) error
+	Count(vbs []uint16)
+	Carried() uint64
 }
 
 var _ replications = (*dcp.Manager)(nil)

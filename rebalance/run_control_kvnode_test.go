@@ -3,6 +3,7 @@ package rebalance_test
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -109,6 +110,57 @@ func TestAbortsOverRealNodes(t *testing.T) {
 	second := w.rebalance(rebalance.Request{Keep: []string{"n0", "n1", "n2"}})
 	require.NoError(t, second.Err)
 	assert.True(t, w.activeMap().Balanced("n0", "n1", "n2"))
+	w.requireAll(written)
+	w.requireClean()
+}
+
+// Over real nodes: with a limit far below the size of a vbucket, one moves and the others wait until the limit is lifted. What
+// was carried is what the documents of the new copies come to, and more, for frames have headers.
+func TestAThrottleOverRealNodes(t *testing.T) {
+	w := newWorld(t, 4, 3, orders, noFault, func(c *rebalance.Config) { c.Throttle.BytesPerSecond = 16 })
+	written := w.write(400, strings.Repeat("long ", 1000))
+	require.NoError(t, w.cluster.AddNode(t.Context(), w.node("n3")))
+	plan, err := w.cluster.Plan(w.ctx, rebalance.Request{})
+	require.NoError(t, err)
+	least := uint64(0)
+	for key, value := range written {
+		for _, move := range plan.Buckets[0].Moves {
+			if move.VB == w.vb(key) && move.New.Contains("n3") {
+				least += uint64(len(key) + len(value))
+			}
+		}
+	}
+	require.Positive(t, least)
+	events := w.cluster.Events().Subscribe(1000)
+	defer events.Close()
+	run, err := w.cluster.Rebalance(w.ctx, rebalance.Request{})
+	require.NoError(t, err)
+	begun := 0
+	for ended := false; !ended; {
+		select {
+		case event := <-events.C():
+			switch event.(type) {
+			case rebalance.MoveStarted:
+				begun++
+			case rebalance.MoveEnded:
+				ended = true
+			}
+		case <-w.ctx.Done():
+			require.Fail(t, "no move has ended")
+		}
+	}
+	require.NoError(t, w.cluster.SetThrottle(w.ctx, rebalance.Throttle{BytesPerSecond: 17}))
+	assert.Equal(t, 1, begun+started(events), "what has been carried is an hour's worth")
+	require.NoError(t, w.cluster.SetThrottle(w.ctx, rebalance.Throttle{}))
+	report, err := run.Wait(w.ctx)
+	require.NoError(t, err)
+	require.NoError(t, report.Err)
+	var last rebalance.Progress
+	for p := range run.Progress() {
+		last = p
+	}
+	assert.GreaterOrEqual(t, last.Bytes.Done, least)
+	assert.Less(t, last.Bytes.Done, 2*least)
 	w.requireAll(written)
 	w.requireClean()
 }

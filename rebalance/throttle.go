@@ -1,6 +1,9 @@
 package rebalance
 
-import "fmt"
+import (
+	"context"
+	"fmt"
+)
 
 // Throttle slows rebalances down. The zero value does not.
 type Throttle struct {
@@ -17,9 +20,23 @@ type Throttle struct {
 func (t Throttle) validate() error {
 	switch {
 	case t.MovesPerNode < 0:
-		return fmt.Errorf("rebalance: Throttle.MovesPerNode is %d", t.MovesPerNode)
+		return fmt.Errorf("Throttle.MovesPerNode is %d", t.MovesPerNode)
 	case t.BytesPerSecond < 0:
-		return fmt.Errorf("rebalance: Throttle.BytesPerSecond is %d", t.BytesPerSecond)
+		return fmt.Errorf("Throttle.BytesPerSecond is %d", t.BytesPerSecond)
 	}
 	return nil
 }
+
+// SetThrottle slows rebalances down from now on, or lets them go: the one that runs, and those to come, as long as the cluster is
+// open. Moves that are under way are not touched.
+func (c *Cluster) SetThrottle(ctx context.Context, throttle Throttle) error {
+	if err := throttle.validate(); err != nil {
+		return fmt.Errorf("rebalance: %w", err)
+	}
+	c.env.throttle.Store(&throttle)
+	_, err := c.orchestrator().Call(ctx, throttleChanged{})
+	return c.closedError(err)
+}
+
+// Throttle is how rebalances are slowed down now.
+func (c *Cluster) Throttle() Throttle { return *c.env.throttle.Load() }

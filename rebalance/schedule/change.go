@@ -29,6 +29,14 @@ func (s *Schedule) Cancel(vb int) bool {
 	return false
 }
 
+// Tightened is the limits with at most so many backfills and moves per node.
+func (l Limits) Tightened(most int) Limits {
+	l = l.withDefaults()
+	l.BackfillsPerNode = min(l.BackfillsPerNode, max(most, 1))
+	l.MovesPerNode = min(l.MovesPerNode, max(most, 1))
+	return l
+}
+
 // forget takes one move of a group off what its nodes have to do.
 func (s *Schedule) forget(g *group) {
 	for _, number := range g.backfill {
@@ -53,6 +61,6 @@ func (s *Schedule) SetLimits(limits Limits) {
 	s.limits = limits
 	for number := range s.nodes {
 		s.full[number] = s.nodes[number].backfills >= limits.BackfillsPerNode
-		s.free(number)
 	}
+	s.freeAll()
 }

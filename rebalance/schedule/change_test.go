@@ -73,6 +73,41 @@ func TestScheduleIsTheRuleWhileThePlanChanges(t *testing.T) {
 	})
 }
 
+// Few at a time, the moves start in the same order as all at once.
+func TestFewMovesAreTheFirstOfAll(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		moves, limits := randomMoves(t), randomLimits(t)
+		limits.MovesPerCompaction = 0
+		all, few := New(moves, limits), New(moves, limits)
+		for !all.Done() {
+			want := vbuckets(all.Next())
+			got := []int{}
+			for {
+				most := rapid.IntRange(0, 3).Draw(t, "most")
+				lost := len(few.lost)
+				some := vbuckets(few.NextFew(most))
+				require.LessOrEqual(t, len(some), most+lost)
+				got = append(got, some...)
+				if len(some) == 0 && most > 0 {
+					break
+				}
+			}
+			require.Equal(t, want, got)
+			for _, vb := range want {
+				if rapid.Bool().Draw(t, "done") || len(want) == 1 {
+					all.MoveDone(vb)
+					few.MoveDone(vb)
+				}
+			}
+			for vb := range all.inFlight {
+				all.MoveDone(vb)
+				few.MoveDone(vb)
+			}
+		}
+		require.True(t, few.Done())
+	})
+}
+
 func TestWhatHasStartedIsNotCancelled(t *testing.T) {
 	s := New([]Move{
 		{VB: 1, Old: []string{"A"}, New: []string{"B"}},

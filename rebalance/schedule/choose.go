@@ -11,8 +11,13 @@ import "slices"
 // of its nodes, adds to their backfills, connections and moves under way, and where it brings a compaction closer for
 // another move, it has added to that one's backfills, which count more. So a score that is still right when it comes
 // out of the queue as the largest is the largest.
-func (s *Schedule) Next() []Move {
+func (s *Schedule) Next() []Move { return s.NextFew(s.left) }
+
+// NextFew is [Schedule.Next], but starts at most so many moves of vbuckets that somebody is active of. They are those with
+// which Next would begin.
+func (s *Schedule) NextFew(most int) []Move {
 	started := s.startLost()
+	most += len(started)
 	s.round++
 	s.queue = s.queue[:0]
 	for _, number := range s.fresh {
@@ -24,6 +29,10 @@ func (s *Schedule) Next() []Move {
 	s.fresh = s.fresh[:0]
 	s.queue.order()
 	for len(s.queue) > 0 {
+		if len(started) >= most {
+			s.freeAll()
+			break
+		}
 		top := s.queue[0]
 		g := &s.groups[top.group]
 		if !s.possible(g) {

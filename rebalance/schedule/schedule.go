@@ -212,6 +212,13 @@ func (s *Schedule) free(number int) {
 	}
 }
 
+// freeAll makes the next round look at all nodes.
+func (s *Schedule) freeAll() {
+	for number := range s.nodes {
+		s.free(number)
+	}
+}
+
 // active is the first member of a chain, empty if there is none.
 func active(chain []string) string {
 	if len(chain) == 0 {
