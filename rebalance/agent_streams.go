@@ -34,12 +34,18 @@ const (
 
 // endStreams breaks the connections first, because a producer that is given up may be silent, and a stream is closed on
 // both sides. What the manager has restored meanwhile, from a producer that lives, is closed in good order.
-func (a *agent) endStreams(ctx context.Context, r endStreams) (err error) {
-	for range closeAttempts {
-		if err = a.tryEndStreams(ctx, r); err == nil || ctx.Err() != nil {
-			return err
+func (a *agent) endStreams(ctx, fence context.Context, r endStreams) error {
+	_, err := within(ctx, a.limits.Query, func(ctx context.Context) (_ struct{}, err error) {
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		defer context.AfterFunc(fence, func() { cancel(dcp.ErrSuperseded) })()
+		for range closeAttempts {
+			if err = a.tryEndStreams(ctx, r); err == nil || ctx.Err() != nil {
+				break
+			}
 		}
-	}
+		return struct{}{}, err
+	})
 	return err
 }
 

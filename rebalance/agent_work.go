@@ -33,7 +33,7 @@ func (a *agent) run(ctx, fence context.Context, o order) error {
 	case applyStates:
 		return a.applyStates(ctx, fence, r)
 	case endStreams:
-		return a.endStreams(ctx, r)
+		return a.endStreams(ctx, fence, r)
 	case openStreams:
 		return a.openStreams(ctx, r)
 	case admitClients:

@@ -125,6 +125,13 @@ func (e *environment) startMember(ctx context.Context, spec supervisor.ChildSpec
 		if errors.As(err, &running) {
 			return nil
 		}
+		if errors.Is(err, supervisor.ErrAlreadyPresent) {
+			// Who ended it was ended in between.
+			if err := supervisor.DeleteChild(ctx, e.system.Whereis(membersName), spec.ID); err != nil && !errors.Is(err, supervisor.ErrNotFound) {
+				return err
+			}
+			continue
+		}
 		var orphan *actors.AlreadyStartedError
 		if !errors.As(err, &orphan) {
 			return err

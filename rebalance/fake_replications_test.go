@@ -53,6 +53,7 @@ func (r *fakeReplications) carry(vb uint16, documents uint64) {
 type fakeCall struct {
 	epoch      uint64
 	superseded chan struct{}
+	left       bool
 	ended      chan struct{}
 	fence      context.CancelCauseFunc
 }
@@ -126,7 +127,10 @@ func (r *fakeReplications) Prepare(ctx context.Context, epoch uint64) error {
 	var older []*fakeCall
 	for call := range r.calls {
 		if call.epoch < epoch {
-			close(call.superseded)
+			if !call.left { // an epoch that was overtaken may have sent its caller away
+				call.left = true
+				close(call.superseded)
+			}
 			older = append(older, call)
 		}
 	}

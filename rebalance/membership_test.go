@@ -12,6 +12,7 @@ import (
 
 	"github.com/shearpin/shearpin/dcp/mcbp"
 	"github.com/shearpin/shearpin/rebalance/store"
+	"github.com/shearpin/shearpin/supervisor"
 )
 
 // reopened is the cluster opened again on its store, with these nodes in the configuration.
@@ -167,5 +168,17 @@ func TestAChangeOfMembersInterruptsTheJanitor(t *testing.T) {
 		close(silent)
 		require.NoError(t, (<-asked).Problem(), "the run after it")
 		assert.Equal(t, i.before, i.world.data())
+	})
+}
+
+// Whoever takes a node out of a bucket can be ended between ending its tree and forgetting it.
+func TestAMemberThatWasNotForgottenIsStartedAgain(t *testing.T) {
+	inFakeCluster(t, func(t *testing.T, i *interrupted) {
+		env := i.cluster.env
+		require.NoError(t, supervisor.TerminateChild(t.Context(), env.system.Whereis(membersName), memberID("orders", "n0")))
+		require.Nil(t, env.system.Whereis(agentName("orders", "n0")))
+		require.NoError(t, env.ensureMembers(t.Context(), "orders", []string{"n0"}))
+		require.NotNil(t, env.system.Whereis(agentName("orders", "n0")))
+		require.NoError(t, i.janitor().Problem())
 	})
 }
