@@ -134,7 +134,7 @@ func TestInterruption_takeover_before_dead(t *testing.T) {
 }
 
 // The old active is made active again, on a new branch of its history.
-func TestInterruption_nobody_active(t *testing.T) {
+func TestInterruption_nobody_left_active(t *testing.T) {
 	interruption{
 		wanted: futureChain, what: "takeover with nobody active", node: nodeN, nth: 1,
 		left:   map[string]mcbp.VBucketState{nodeA: isDead, nodeB: isReplica, nodeN: isPending},
