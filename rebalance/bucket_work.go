@@ -398,7 +398,8 @@ func (e *environment) createBucketOn(ctx context.Context, node string, config Bu
 	}
 	defer func() { _ = server.Close() }()
 	err = server.CreateBucket(ctx, config.Name, engineConfig(config))
-	if err != nil && !errors.Is(err, mcbp.StatusKeyExists) {
+	there := errors.Is(err, mcbp.StatusKeyExists)
+	if err != nil && !there {
 		return err
 	}
 	bucket, err := e.connect(node, config.Name)
@@ -406,6 +407,11 @@ func (e *environment) createBucketOn(ctx context.Context, node string, config Bu
 		return err
 	}
 	defer func() { _ = bucket.Close() }()
+	if there {
+		if err := e.checkOwner(ctx, bucket, node, config.Name); err != nil {
+			return err
+		}
+	}
 	for {
 		err := bucket.EnableTraffic(ctx)
 		if !errors.Is(err, mcbp.StatusTemporaryFailure) {

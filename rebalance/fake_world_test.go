@@ -416,6 +416,8 @@ func (k *fakeKV) Admits(context.Context) (bool, error) {
 	return k.admits, nil
 }
 
+func (k *fakeKV) ClusterConfig(context.Context) ([]byte, error) { return nil, mcbp.StatusKeyNotFound }
+
 func (k *fakeKV) SetClusterConfig(ctx context.Context, bucket string, _, revision int64, config []byte) error {
 	if bucket == nodeList {
 		return k.setNodeList(ctx, revision, config)

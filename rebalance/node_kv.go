@@ -27,6 +27,8 @@ type nodeKV interface {
 	// an engine that was started again admits nobody.
 	Admits(ctx context.Context) (bool, error)
 	SetClusterConfig(ctx context.Context, bucket string, epoch, rev int64, config []byte) error
+	// ClusterConfig is the configuration of the bucket that was published last.
+	ClusterConfig(ctx context.Context) ([]byte, error)
 	// Reset closes the connection, so that every call on it fails.
 	Reset()
 	Close() error
@@ -109,6 +111,10 @@ func (s sessionKV) Admits(ctx context.Context) (bool, error) {
 
 func (s sessionKV) SetClusterConfig(ctx context.Context, bucket string, epoch, rev int64, config []byte) error {
 	return s.do(ctx, func(c *kv.Client) error { return c.SetClusterConfig(ctx, bucket, epoch, rev, config) })
+}
+
+func (s sessionKV) ClusterConfig(ctx context.Context) ([]byte, error) {
+	return through(ctx, s.session, func(c *kv.Client) ([]byte, error) { return c.ClusterConfig(ctx) })
 }
 
 func (s sessionKV) Reset() { s.session.Reset() }

@@ -137,6 +137,7 @@ const (
 	CodeNoNodesLeft  = "no_nodes_left"
 	CodeUnsafe       = "unsafe_failover"
 	CodeExists       = "exists"
+	CodeTaken        = "bucket_taken"
 	CodeConflict     = "conflict"
 	CodeTimeout      = "timeout"
 	CodeClosing      = "closing"

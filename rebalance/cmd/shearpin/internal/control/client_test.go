@@ -141,6 +141,7 @@ func TestProblems(t *testing.T) {
 		{&rebalance.UnsafeFailover{}, http.StatusConflict, control.CodeUnsafe},
 		{&rebalance.AbortRefused{Err: rebalance.ErrSwitchBegun}, http.StatusConflict, control.CodeNotAborted},
 		{rebalance.ErrMapChanged, http.StatusConflict, control.CodeConflict},
+		{&rebalance.BucketTakenError{}, http.StatusConflict, control.CodeTaken},
 		{&rebalance.KeptCopies{}, http.StatusConflict, control.CodeKeptCopies},
 		{&rebalance.PlanChangedError{}, http.StatusConflict, control.CodePlanChanged},
 		{&rebalance.NodeInUseError{}, http.StatusConflict, control.CodeNodeInUse},

@@ -33,6 +33,7 @@ var kinds = []struct {
 	{is(context.DeadlineExceeded), http.StatusGatewayTimeout, CodeTimeout},
 	{as[*http.MaxBytesError], http.StatusRequestEntityTooLarge, CodeTooLarge},
 	{as[*FieldError], http.StatusBadRequest, CodeBadRequest},
+	{as[*rebalance.BucketTakenError], http.StatusConflict, CodeTaken},
 	{as[*rebalance.KeptCopies], http.StatusConflict, CodeKeptCopies},
 	{as[*rebalance.PlanChangedError], http.StatusConflict, CodePlanChanged},
 	{as[*rebalance.NodeInUseError], http.StatusConflict, CodeNodeInUse},

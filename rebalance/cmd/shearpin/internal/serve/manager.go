@@ -200,6 +200,11 @@ func (m *Manager) createBuckets() {
 			if m.life.Err() != nil {
 				return
 			}
+			var taken *rebalance.BucketTakenError
+			if errors.As(err, &taken) {
+				m.fail(err) // two managers must not command the same nodes
+				return
+			}
 			if text := err.Error(); text != said {
 				said = text
 				m.log.Warn("bucket_not_created", "bucket", bucket.Name, "err", err)
