@@ -16,8 +16,10 @@ const (
 	sizeTolerance = 16
 	// maxSize keeps sums far from overflowing.
 	maxSize = int64(1) << 44
-	// mostSizeWork bounds the copies that are looked at.
-	mostSizeWork = 1 << 22
+	// mostSizeWork bounds how often a node or a copy is looked at.
+	mostSizeWork = 1 << 20
+	// sizeTakers is with how many of the emptiest nodes a full one tries to exchange copies.
+	sizeTakers = 8
 )
 
 // excess is, by node, how much it holds beyond its share of all data by weight, and these shares.
@@ -89,13 +91,14 @@ type sizeLeveller struct {
 // step makes one exchange: between the fullest node and the emptiest with which there is one; false if there is none.
 // Every exchange makes the sum of squares smaller, so there is an end.
 func (l *sizeLeveller) step() bool {
+	l.work -= len(l.nodes)
 	order := make([]int, len(l.nodes))
 	for node := range order {
 		order[node] = node
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(l.excess[b], l.excess[a]) })
 	for _, from := range order {
-		for _, to := range slices.Backward(order) {
+		for _, to := range slices.Backward(order[max(0, len(order)-sizeTakers):]) {
 			off := max(l.excess[from]-l.share[from]/sizeTolerance, -l.excess[to]-l.share[to]/sizeTolerance)
 			if l.excess[from] <= l.excess[to] || off <= 0 {
 				break
@@ -120,6 +123,7 @@ func (l *sizeLeveller) exchange(from, to int) bool {
 		for _, cost := range slices.Sorted(maps.Keys(byCost)) {
 			theirs := byCost[cost]
 			for _, vb := range l.on[from][role] {
+				l.work--
 				if slices.Contains(l.replica[vb], to) || l.active[vb] == to || l.costOf(vb, from, to, role)+cost > 0 {
 					continue
 				}
