@@ -41,6 +41,21 @@ func TestAfterFailoverAndAddBackTheMapIsAsBefore(t *testing.T) {
 	w.requireAll(written)
 }
 
+// A graceful failover makes a map that nobody wants to come back to.
+func TestAfterAGracefulFailoverTheMapIsRememberedToo(t *testing.T) {
+	w := newWorld(t, 4, 4, rebalance.BucketConfig{Name: "orders", VBuckets: 32, Replicas: 1}, noFault)
+	before := w.activeMap()
+	run, err := w.cluster.GracefulFailover(w.ctx, []string{"n2"})
+	require.NoError(t, err)
+	report, err := run.Wait(w.ctx)
+	require.NoError(t, err)
+	require.Equal(t, rebalance.Complete, report.Outcome)
+	require.NoError(t, w.cluster.AddBack(w.ctx, "n2"))
+	report = w.rebalance(rebalance.Request{})
+	require.Equal(t, rebalance.Complete, report.Outcome)
+	requireSameRoles(t, before, w.activeMap())
+}
+
 // A node that takes the place of one that was failed over gets exactly what that one had.
 func TestANodeThatReplacesAFailedOneGetsItsPart(t *testing.T) {
 	w := newWorld(t, 4, 3, rebalance.BucketConfig{Name: "orders", VBuckets: 32, Replicas: 1}, noFault)

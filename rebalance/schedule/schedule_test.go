@@ -33,6 +33,15 @@ func randomMoves(t *rapid.T) []Move {
 		case 1:
 			moves[vb].New[copies-1] = ""
 			moves[vb].New[0] = "A"
+		case 2:
+			moves[vb].New = slices.Clone(moves[vb].Old) // nothing moves
+		case 3, 4: // replicas only
+			moves[vb].Old[0], moves[vb].New[0] = "A", "A"
+			for i, name := range moves[vb].New[1:] {
+				if name == "A" {
+					moves[vb].New[i+1] = ""
+				}
+			}
 		}
 	}
 	return moves
@@ -135,6 +144,60 @@ func checkLimits(t require.TestingT, s *Schedule) {
 		require.Equal(t, []int{backfills[number], moves[number], towards[number]}, []int{n.backfills, n.moves, n.towards})
 		if n.compacting {
 			require.Zero(t, moves[number])
+		}
+	}
+}
+
+// history.md 16: moves of some kinds were not counted, or twice, and limits were not kept.
+func TestScheduleCountsEveryKindOfMove(t *testing.T) {
+	kinds := [][2][]string{
+		{{"", ""}, {"A", "B"}},             // nobody is active
+		{{"", ""}, {"C", ""}},              // the same, with one copy
+		{{"A", "B"}, {"A", "B"}},           // nothing changes
+		{{"A", "B"}, {"A", "C"}},           // another replica
+		{{"A", ""}, {"A", "C"}},            // a replica more
+		{{"A", "B"}, {"A", ""}},            // a replica less
+		{{"A", "B"}, {"B", "A"}},           // active and replica change places
+		{{"A", "B"}, {"B", "C"}},           // the replica becomes active, another its replica
+		{{"A", "B"}, {"C", "A"}},           // a new active, the old one its replica
+		{{"A", "B"}, {"C", "D"}},           // both are new
+		{{"A"}, {"B"}},                     // no replicas
+		{{"A", "B", "C"}, {"A", "C", "B"}}, // another order
+	}
+	for seed := range uint64(20) {
+		dice := rand.New(rand.NewPCG(seed, 0))
+		var moves []Move
+		for vb := range 10 * len(kinds) {
+			kind := kinds[vb%len(kinds)]
+			moves = append(moves, Move{VB: vb, Old: kind[0], New: kind[1]})
+		}
+		limits := Limits{BackfillsPerNode: 1 + dice.IntN(3), MovesPerNode: 1 + dice.IntN(3), MovesPerCompaction: dice.IntN(3)}
+		s := New(moves, limits)
+		require.Equal(t, 110, s.Remaining(), "what does not change does not move")
+		var flying []int
+		for !s.Done() {
+			for _, node := range s.Compactions() {
+				s.CompactionDone(node)
+			}
+			flying = append(flying, vbuckets(s.Next())...)
+			checkLimits(t, s)
+			if len(flying) == 0 {
+				continue // only compactions were left
+			}
+			i := dice.IntN(len(flying))
+			if dice.IntN(2) == 0 {
+				s.BackfillDone(flying[i])
+				continue
+			}
+			s.MoveDone(flying[i])
+			flying = slices.Delete(flying, i, i+1)
+		}
+		require.Empty(t, flying)
+		for number, n := range s.nodes {
+			require.Zerof(t, n.waiting+n.backfills+n.moves+n.towards+n.handovers+n.remaining, "counters of %s: %+v", s.names[number], n)
+		}
+		for _, using := range s.links {
+			require.Zero(t, using)
 		}
 	}
 }
