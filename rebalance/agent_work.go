@@ -177,6 +177,8 @@ func (a *agent) read(ctx context.Context, r agentRequest) (any, error) {
 			return persistedAnswer{Again: true}, nil
 		}
 		return persistedAnswer{}, err
+	case readDigest:
+		return within(ctx, a.limits.Query, func(ctx context.Context) (any, error) { return a.readDigest(ctx, r) })
 	case readHistory:
 		return within(ctx, a.limits.Query, func(ctx context.Context) (any, error) {
 			entries, err := a.nodes.main.FailoverLog(ctx, r.VB)

@@ -72,6 +72,8 @@ type Config struct {
 	Limits Limits
 	// Connections is the number of DCP connections per pair of nodes and bucket, 1 to 64; 0 means 1.
 	Connections int
+	// Verify is what is compared before a vbucket's switch, besides what the moves wait for anyway.
+	Verify Verification
 	// Throttle slows rebalances down; [Cluster.SetThrottle] changes it.
 	Throttle Throttle
 	// JanitorInterval is the time between two periodic runs of the janitor; 0 means 5 s.
@@ -172,6 +174,9 @@ func (c Config) validate() (Config, error) {
 			return c, fmt.Errorf("rebalance: Config.Nodes: %q is there twice", node.Name)
 		}
 		seen[node.Name] = true
+	}
+	if err := c.Verify.validate(); err != nil {
+		return c, err
 	}
 	if err := c.Throttle.validate(); err != nil {
 		return c, fmt.Errorf("rebalance: Config.%w", err)

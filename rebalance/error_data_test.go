@@ -122,6 +122,7 @@ func TestAgentRequestsAndAnswersArePlainData(t *testing.T) {
 		&admitClients{s}, &releaseOwner{s},
 		&prepare{Epoch: 5},
 		&readSeqno{VB: 1}, &awaitPersisted{VB: 1, Seqno: 2}, &readEstimate{VB: 1, Consumer: "n1"}, &readHistory{VB: 1}, &query{},
+		&readDigest{VB: 1, Data: true}, &digestAnswer{High: 1, UUID: 1 << 63, Digest: "d"},
 		&seqnoAnswer{High: 1, Persisted: 2}, &persistedAnswer{Again: true}, &estimateAnswer{Status: "backfilling", Items: 3},
 		&historyAnswer{Entries: []kv.FailoverEntry{{UUID: 1, Seqno: 2}}},
 		&queryAnswer{Copies: map[uint16]copyInfo{1: {State: mcbp.VBucketActive, UUID: 1 << 63}}, Streams: map[uint16]string{1: "n0"}},

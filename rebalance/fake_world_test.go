@@ -60,6 +60,8 @@ type fakeCopy struct {
 	topology [][]string
 	high     uint64
 	log      []kv.FailoverEntry
+	// wrong is data that is not what it should be, at the right seqno.
+	wrong bool
 }
 
 func newFakeWorld(nodes int) *fakeWorld {
@@ -349,7 +351,7 @@ func (k *fakeKV) VBucketSeqno(ctx context.Context, vb uint16) (kv.SeqnoInfo, err
 		return kv.SeqnoInfo{}, err
 	}
 	c, err := k.copyOf(vb)
-	is := kv.SeqnoInfo{High: c.high, Persisted: c.high}
+	is := kv.SeqnoInfo{High: c.high, Persisted: c.high, UUID: uuidOf(c)}
 	if _, told := k.world.told(); told != nil && err == nil {
 		is = told(k.node, vb, is)
 	}
@@ -474,4 +476,30 @@ func (w *fakeWorld) data() map[uint16]uint64 {
 		}
 	}
 	return maps.Clone(data)
+}
+
+func uuidOf(c fakeCopy) uint64 {
+	if len(c.log) == 0 {
+		return 0
+	}
+	return c.log[0].UUID
+}
+
+// Stats knows the digests only.
+func (k *fakeKV) Stats(ctx context.Context, group string, each func(key, value string)) error {
+	var vb uint16
+	if _, err := fmt.Sscanf(group, "vbucket-digest %d", &vb); err != nil {
+		return mcbp.StatusKeyNotFound
+	}
+	if err := k.pass(ctx, "digest", vb); err != nil {
+		return err
+	}
+	c, err := k.copyOf(vb)
+	if err != nil {
+		return err
+	}
+	each(fmt.Sprintf("vb_%d:high_seqno", vb), fmt.Sprint(c.high))
+	each(fmt.Sprintf("vb_%d:uuid", vb), fmt.Sprint(uuidOf(c)))
+	each(fmt.Sprintf("vb_%d:digest", vb), fmt.Sprintf("digest of %d, wrong %v", c.high, c.wrong))
+	return nil
 }

@@ -66,7 +66,7 @@ type (
 
 func newMove(e *environment, bucket string, plan movePlan, epoch stamp, mover *actors.PID) *move {
 	return &move{
-		env: e, bucket: bucket, mover: mover, machine: newMoveMachine(plan, epoch, e.config.Limits.Move),
+		env: e, bucket: bucket, mover: mover, machine: newMoveMachine(plan, epoch, e.config.Limits.Move).verifying(e.config.Verify),
 		log:    e.log("move", "bucket", bucket, "vb", plan.VB, "epoch", epoch.Epoch),
 		timers: map[timerSlot]actors.Timer{},
 	}

@@ -35,6 +35,12 @@ type moveMachine struct {
 	left    []*NodeError
 	over    bool
 
+	// verification is what is compared in StepVerify: found are the answers of a round, floor the active's seqno in the first.
+	verification Verification
+	round        int
+	found        map[string]digestAnswer
+	floor        uint64
+
 	// aborted says that the steps lead back; abortedAt is where they turned.
 	aborted   bool
 	abortedAt Step
@@ -144,6 +150,8 @@ func (m *moveMachine) enter() (asks []moveEffect) {
 			asks = append(asks, m.ask(p.From, readSeqno{VB: p.VB}))
 		}
 		return asks
+	case StepVerify:
+		return m.verifyRound()
 	case StepTopology:
 		return each(vbmap.Chain{p.From}, active(p.Old, p.New))
 	case StepTakeover:
@@ -245,6 +253,13 @@ func (m *moveMachine) digest(a ask, value any) (more []moveEffect, progressed bo
 			more = append(more, m.ask(node, awaitPersisted{VB: m.plan.VB, Seqno: seqnos.High}))
 		}
 		return more, true, nil
+	case readDigest:
+		answer, ok := value.(digestAnswer)
+		if !ok {
+			return nil, false, atNode(a.node, errWrongAnswer)
+		}
+		more, err = m.verifyAnswered(a.node, answer)
+		return more, true, err
 	case awaitPersisted:
 		if answer, ok := value.(persistedAnswer); ok && answer.Again {
 			more = append(more, m.ask(a.node, r))
@@ -276,6 +291,9 @@ func (m *moveMachine) fired(t moveTimer) []moveEffect {
 	}
 	switch t.Kind {
 	case timerPoll:
+		if t.Step == StepVerify {
+			return m.verifyRound()
+		}
 		return []moveEffect{m.askEstimate(t.Node)}
 	case timerProbe:
 		return m.probe()
@@ -319,7 +337,7 @@ func (m *moveMachine) streamEnded(producer, consumer string, cause error) []move
 	}
 	lost := &StreamLost{Producer: producer, Consumer: consumer, Err: cause}
 	switch m.step() {
-	case StepBackfill, StepPersist, StepTopology, StepBarrier:
+	case StepBackfill, StepPersist, StepTopology, StepBarrier, StepVerify:
 		return m.fail(lost)
 	case StepStream:
 		if !m.waitsFor(consumer) {

@@ -21,6 +21,8 @@ import (
 //	run until=STEP                        answers everything well until the step begins
 //	fire timer=KIND [node=N] [step=S]     a timer of the current step, or of S
 //	ended producer=A consumer=B code=N    a stream ends by itself
+//	verify [data]                         copies are to be verified, by seqno or by their data
+//	digest id=1 high=N uuid=N [digest=S]  answers what a copy's data come to
 //	abort                                 the operator aborts this move
 //	stop                                  the operator stops the rebalance
 func TestMoveMachine(t *testing.T) {
@@ -86,6 +88,21 @@ func (p *movePlay) command(t *testing.T, d *datadriven.TestData) string {
 		d.ScanArgs(t, "id", &id)
 		value, err := scanAnswer(t, d)
 		return p.show(p.machine.answered(id, value, err))
+	case "verify":
+		v := VerifySeqnos
+		if d.HasArg("data") {
+			v = VerifyData
+		}
+		p.machine.verifying(v)
+		return ""
+	case "digest":
+		var id, high, uuid int
+		var digest string
+		d.ScanArgs(t, "id", &id)
+		d.ScanArgs(t, "high", &high)
+		d.ScanArgs(t, "uuid", &uuid)
+		d.MaybeScanArgs(t, "digest", &digest)
+		return p.show(p.machine.answered(id, digestAnswer{High: uint64(high), UUID: uint64(uuid), Digest: digest}, nil))
 	case "fire":
 		var kind, node string
 		d.ScanArgs(t, "timer", &kind)

@@ -21,6 +21,8 @@ const (
 	StepTopology Step = "topology"
 	// StepBarrier waits until the writes that were committed on the old chain alone are persisted everywhere.
 	StepBarrier Step = "barrier"
+	// StepVerify, if Config.Verify asks for it, compares the new copies with the active.
+	StepVerify Step = "verify"
 	// StepTakeover makes the new active take over from the old one.
 	StepTakeover Step = "takeover"
 	// StepActivate gives the new active the topology of the new chain.
@@ -84,7 +86,7 @@ func (l MoveLimits) of(s Step) time.Duration {
 	switch s {
 	case StepBackfill:
 		return l.Backfill
-	case StepPersist, StepBarrier:
+	case StepPersist, StepBarrier, StepVerify:
 		return l.Persistence
 	case StepTakeover:
 		return l.Takeover

@@ -20,6 +20,7 @@ type nodeKV interface {
 	VBucketSeqno(ctx context.Context, vb uint16) (kv.SeqnoInfo, error)
 	SeqnoPersistence(ctx context.Context, vb uint16, seqno uint64) error
 	TakeoverEstimate(ctx context.Context, vb uint16, conn string) (kv.Estimate, error)
+	Stats(ctx context.Context, group string, each func(key, value string)) error
 	FailoverLog(ctx context.Context, vb uint16) ([]kv.FailoverEntry, error)
 	CreateBucket(ctx context.Context, name, config string) error
 	EnableTraffic(ctx context.Context) error

@@ -164,3 +164,23 @@ func TestAThrottleOverRealNodes(t *testing.T) {
 	w.requireAll(written)
 	w.requireClean()
 }
+
+// Over real nodes, while clients write: digests are met, or seqnos do.
+func TestAVerificationOverRealNodes(t *testing.T) {
+	for _, verification := range []rebalance.Verification{rebalance.VerifySeqnos, rebalance.VerifyData} {
+		t.Run(string(verification), func(t *testing.T) {
+			w := newWorld(t, 4, 3, orders, noFault, func(c *rebalance.Config) { c.Verify = verification })
+			w.write(200, "first ")
+			require.NoError(t, w.cluster.AddNode(t.Context(), w.node("n3")))
+			run, err := w.cluster.Rebalance(w.ctx, rebalance.Request{})
+			require.NoError(t, err)
+			written := w.write(200, "second ")
+			report, err := run.Wait(w.ctx)
+			require.NoError(t, err)
+			require.NoError(t, report.Err)
+			require.Contains(t, report.Buckets[0].Steps, rebalance.StepVerify)
+			w.requireAll(written)
+			w.requireClean()
+		})
+	}
+}
