@@ -74,3 +74,15 @@ func TestTheSDKWritesThroughRebalances(t *testing.T) {
 	w.requireWritten(c, written)
 	w.requireWritten(w.sdk(), written)
 }
+
+// The node has no commands for parts of documents, and says so at once.
+func TestTheSDKIsToldThatThereAreNoPartsOfDocuments(t *testing.T) {
+	w := newWorld(t)
+	c := w.sdk()
+	require.NoError(t, c.set("k", `{"a":1}`))
+	_, err := c.collection.LookupIn("k", []gocb.LookupInSpec{gocb.GetSpec("a", nil)}, nil)
+	require.ErrorIs(t, err, gocb.ErrUnsupportedOperation)
+	_, err = c.collection.MutateIn("k", []gocb.MutateInSpec{gocb.UpsertSpec("a", 2, nil)}, nil)
+	require.ErrorIs(t, err, gocb.ErrUnsupportedOperation)
+	require.NoError(t, check(c, "k", `{"a":1}`))
+}
