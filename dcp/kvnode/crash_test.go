@@ -173,9 +173,13 @@ func (k *crashing) vbuckets() []int { return []int{0, 1, 2, 3} }
 // rates are those of a disk that hardly lags, of slow ones, and of one that stands still.
 var crashRates = []int64{0, 0, 4 << 20, 300 << 10, kvnode.DiskStalled}
 
-// connect has every active replicated to the two other nodes, and waits until all copies are the same.
+// connect has every active replicated to the two other nodes, waits until all copies are the same, and looks for durable writes that are
+// lost.
 func (k *crashing) connect() {
 	t := k.t
+	for _, n := range k.nodes {
+		n.SetDiskRate(0)
+	}
 	for from, producer := range k.nodes {
 		for to, consumer := range k.nodes {
 			var r *relay
@@ -292,9 +296,6 @@ func (k *crashing) writeAlone() {
 func (k *crashing) cycle() {
 	t := k.t
 	k.cycles++
-	for _, n := range k.nodes {
-		n.SetDiskRate(0)
-	}
 	k.writeAlone()
 	k.connect()
 	for _, n := range k.nodes {
