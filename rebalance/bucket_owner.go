@@ -37,8 +37,8 @@ func (e *environment) checkOwner(ctx context.Context, kv nodeKV, node, bucket st
 		Name string `json:"name"`
 		UUID string `json:"uuid"`
 	}
-	if json.Unmarshal(published, &config) != nil || config.Name != bucket || config.UUID == "" {
-		return nil // no map of this bucket
+	if err := json.Unmarshal(published, &config); err != nil || config.Name != bucket || config.UUID == "" {
+		return nil //nolint:nilerr // it is no map of this bucket, whatever it is
 	}
 	doc, err := e.buckets.Get(ctx, bucket)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {

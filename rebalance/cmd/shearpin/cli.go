@@ -53,6 +53,9 @@ type commandLine struct {
 	Tree      treeCommand      `cmd:"" help:"Show the supervision tree."`
 	Reports   reportsCommand   `cmd:"" help:"Show the reports of the last rebalances."`
 
+	Events   eventsCommand   `cmd:"" help:"Show the event log, one event per line."`
+	Throttle throttleCommand `cmd:"" help:"Show or change how rebalances are slowed down."`
+
 	Version kong.VersionFlag `help:"Print the version and exit."`
 
 	// chosen is the command that the line is for, as far as it could be read, and name what it is called; nil and "" are none.

@@ -98,9 +98,12 @@ func (k *checker) check() {
 	if c.Connections < 0 || c.Connections > 64 {
 		k.wrongf("connections", "%d must be 1 to 64", c.Connections)
 	}
-	for field, n := range map[string]int{"moves_per_node": c.Limits.MovesPerNode, "backfills_per_node": c.Limits.BackfillsPerNode} {
-		if n < 0 {
-			k.wrongf("limits."+field, "%d must be 1 or more", n)
+	for field, n := range map[string]int{
+		"limits.moves_per_node": c.Limits.MovesPerNode, "limits.backfills_per_node": c.Limits.BackfillsPerNode,
+		"throttle.moves_per_node": c.Throttle.MovesPerNode,
+	} {
+		if _, given := k.d.at[field]; given && n < 1 {
+			k.wrongf(field, "%d must be 1 or more", n)
 		}
 	}
 	if after := c.Retry.After.Of(); after != 0 && (after < 5*time.Second || after > time.Hour) {

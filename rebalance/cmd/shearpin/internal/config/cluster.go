@@ -16,7 +16,8 @@ func (c *Config) Cluster(log *slog.Logger) (rebalance.Config, error) {
 	out := rebalance.Config{
 		AllowPlainAuth: c.AllowPlainAuth, Connections: c.Connections, JanitorInterval: c.JanitorInterval.Of(),
 		Seed: c.Seed, Limits: c.limits(), Log: log,
-		Retry: rebalance.RetryConfig{Enabled: c.Retry.Enabled, After: c.Retry.After.Of(), MaxAttempts: c.Retry.MaxAttempts},
+		Throttle: rebalance.Throttle{MovesPerNode: c.Throttle.MovesPerNode, BytesPerSecond: int64(c.Throttle.BytesPerSecond)},
+		Retry:    rebalance.RetryConfig{Enabled: c.Retry.Enabled, After: c.Retry.After.Of(), MaxAttempts: c.Retry.MaxAttempts},
 	}
 	for _, n := range c.Nodes {
 		out.Nodes = append(out.Nodes, rebalance.Node{Name: n.Name, Addr: n.Addr, Group: n.Group, Weight: n.Weight})

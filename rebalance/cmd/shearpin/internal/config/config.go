@@ -30,6 +30,7 @@ type Config struct {
 	JanitorInterval Duration `yaml:"janitor_interval"`
 	Seed            uint64   `yaml:"seed"`
 	Retry           Retry    `yaml:"retry"`
+	Throttle        Throttle `yaml:"throttle"`
 	Limits          Limits   `yaml:"limits"`
 
 	Control Control `yaml:"control"`
@@ -66,6 +67,12 @@ type Retry struct {
 	Enabled     bool     `yaml:"enabled"`
 	After       Duration `yaml:"after"`
 	MaxAttempts int      `yaml:"max_attempts"`
+}
+
+// Throttle slows rebalances down.
+type Throttle struct {
+	MovesPerNode   int   `yaml:"moves_per_node"`
+	BytesPerSecond Bytes `yaml:"bytes_per_second"`
 }
 
 // Limits are the limits of rebalance.Limits that somebody may want to change.

@@ -69,6 +69,7 @@ connections: 2
 janitor_interval: 7s
 seed: 9
 retry: {enabled: true, after: 10s, max_attempts: 3}
+throttle: {moves_per_node: 5, bytes_per_second: 3MiB}
 limits:
   moves_per_node: 3
   backfills_per_node: 2
@@ -93,6 +94,7 @@ log: {level: warn, format: text}
 	assert.Equal(t, 2, got.Connections)
 	assert.Equal(t, 7*time.Second, got.JanitorInterval)
 	assert.Equal(t, uint64(9), got.Seed)
+	assert.Equal(t, rebalance.Throttle{MovesPerNode: 5, BytesPerSecond: 3 << 20}, got.Throttle)
 	assert.Equal(t, rebalance.RetryConfig{Enabled: true, After: 10 * time.Second, MaxAttempts: 3}, got.Retry)
 	assert.Equal(t, 3, got.Limits.Schedule.MovesPerNode)
 	assert.Equal(t, 2, got.Limits.Schedule.BackfillsPerNode)
@@ -137,6 +139,7 @@ func TestMistakesHaveLineColumnAndField(t *testing.T) {
 		{"number that is too large", small + "connections: 65\n", `c.yaml:6:14: connections: 65 must be 1 to 64`},
 		{"negative seed", small + "seed: -1\n", `c.yaml:6:7: seed: must be a whole number from 0`},
 		{"negative limit", small + "limits: {moves_per_node: -1}\n", `c.yaml:6:26: limits.moves_per_node: -1 must be 1 or more`},
+		{"throttle that stops all", small + "throttle: {moves_per_node: 0}\n", `c.yaml:6:28: throttle.moves_per_node: 0 must be 1 or more`},
 		{"word for a switch", small + "allow_plain_auth: yes\n", `c.yaml:6:19: allow_plain_auth: must be true or false`},
 		{"unknown mechanism", small + "mechanisms: [PLAIN, SCRAM-SHA-512]\n", `c.yaml:6:21: mechanisms[1]: "SCRAM-SHA-512" is none of [SCRAM-SHA512`},
 		{"mechanism twice", small + "mechanisms: [PLAIN, PLAIN]\n", `c.yaml:6:21: mechanisms[1]: "PLAIN" is there twice`},

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -142,6 +143,41 @@ func (c *Console) Failover(f control.Failover) {
 	for _, cause := range Because(f.Cause) {
 		c.Step(cause)
 	}
+}
+
+// Event shows one event on a line.
+func (c *Console) Event(e rebalance.LoggedEvent) {
+	text, err := json.Marshal(e)
+	var fields map[string]any
+	if err == nil {
+		err = json.Unmarshal(text, &fields)
+	}
+	if err != nil {
+		c.Step(fmt.Sprintf("event %d: %v", e.Seq, err))
+		return
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%6d %s %s", e.Seq, e.At.Format("15:04:05.000000"), e.Type)
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		if name != "seq" && name != "ts" && name != "type" {
+			fmt.Fprintf(&b, " %s=%v", name, fields[name])
+		}
+	}
+	c.Step(b.String())
+}
+
+// Throttle shows how rebalances are slowed down.
+func (c *Console) Throttle(t rebalance.Throttle) {
+	limit := func(n int64, none string) string {
+		if n == 0 {
+			return none
+		}
+		return fmt.Sprint(n)
+	}
+	c.table(func(w io.Writer) {
+		fmt.Fprintf(w, "Moves per node\t%s\n", limit(int64(t.MovesPerNode), "as the limits say"))
+		fmt.Fprintf(w, "Bytes per second\t%s\n", limit(t.BytesPerSecond, "no limit"))
+	})
 }
 
 // Reports shows a line for each rebalance, the newest first.

@@ -13,6 +13,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/shearpin/shearpin/rebalance"
 )
 
 // Client speaks with one manager. It may be used from any goroutine.
@@ -140,32 +142,68 @@ func refusal(answer *http.Response) error {
 // errSilent says that a stream was silent for too long.
 var errSilent = errors.New("it has said nothing for too long")
 
-// Follow yields what happens to a rebalance until it has ended: the last update has its report, or a problem. After an error,
-// which is the last that it yields, nothing is known.
-func (c *Client) Follow(ctx context.Context, id string) iter.Seq2[Update, error] {
-	return func(yield func(Update, error) bool) {
+// stream yields the objects of an answer that goes on, until it ends. After an error, which is the last that it yields, nothing
+// is known.
+func stream[T any](ctx context.Context, c *Client, path string) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
 		silence := time.AfterFunc(patience, func() { cancel(&UnreachableError{Where: c.where, Err: errSilent}) })
 		defer silence.Stop()
 
-		answer, err := c.send(ctx, http.MethodGet, Prefix+"/rebalances/"+id+"/progress", nil)
+		var none T
+		answer, err := c.send(ctx, http.MethodGet, Prefix+path, nil)
 		if err != nil {
-			yield(Update{}, err)
+			yield(none, err)
 			return
 		}
 		defer answer.Body.Close()
-		for lines := json.NewDecoder(answer.Body); ; {
-			var update Update
-			if err := lines.Decode(&update); err != nil {
-				yield(Update{}, c.lost(ctx, err))
+		for lines := json.NewDecoder(heard{answer.Body, func() { silence.Reset(patience) }}); ; {
+			var line T
+			switch err := lines.Decode(&line); {
+			case errors.Is(err, io.EOF):
+				return
+			case err != nil:
+				yield(none, c.lost(ctx, err))
 				return
 			}
-			silence.Reset(patience)
-			last := update.Report != nil || update.Problem != nil
-			if !yield(update, nil) || last {
+			if !yield(line, nil) {
 				return
 			}
 		}
 	}
+}
+
+// heard tells of every sign of life, the empty lines of a stream included.
+type heard struct {
+	io.Reader
+	tell func()
+}
+
+func (h heard) Read(p []byte) (int, error) {
+	n, err := h.Reader.Read(p)
+	if n > 0 {
+		h.tell()
+	}
+	return n, err
+}
+
+// Follow yields what happens to a rebalance until it has ended: the last update has its report, or a problem. After an error,
+// which is the last that it yields, nothing is known.
+func (c *Client) Follow(ctx context.Context, id string) iter.Seq2[Update, error] {
+	return func(yield func(Update, error) bool) {
+		for update, err := range stream[Update](ctx, c, "/rebalances/"+id+"/progress") {
+			last := err != nil || update.Report != nil || update.Problem != nil
+			if !yield(update, err) || last {
+				return
+			}
+		}
+		yield(Update{}, c.lost(ctx, io.ErrUnexpectedEOF))
+	}
+}
+
+// Events yields the event log since an event, and if follow is set what happens from then on until ctx ends or the manager
+// closes. After an error, which is the last that it yields, nothing is known.
+func (c *Client) Events(ctx context.Context, since uint64, follow bool) iter.Seq2[rebalance.LoggedEvent, error] {
+	return stream[rebalance.LoggedEvent](ctx, c, fmt.Sprintf("/events?since=%d&follow=%t", since, follow))
 }

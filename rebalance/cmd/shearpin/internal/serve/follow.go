@@ -2,7 +2,6 @@ package serve
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"sync"
 	"time"
@@ -59,15 +58,13 @@ func ended(u control.Update) bool { return u.Report != nil || u.Problem != nil }
 
 // stream writes what happens until the rebalance has ended or who asked has gone. It repeats itself rather than being silent.
 func (f *follower) stream(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	controller := http.NewResponseController(w)
+	lines := newLines(w)
 	pulse := time.NewTicker(control.Heartbeat)
 	defer pulse.Stop()
 	for {
 		update, changed := f.look()
 		if update != (control.Update{}) { // else nothing has happened yet
-			if write(w, update) != nil || controller.Flush() != nil || ended(update) {
+			if lines.write(update) != nil || lines.flush() != nil || ended(update) {
 				return
 			}
 		}
@@ -78,15 +75,4 @@ func (f *follower) stream(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-}
-
-// write sends one line.
-func write(w http.ResponseWriter, update control.Update) error {
-	line, err := json.Marshal(update)
-	if err != nil {
-		return err
-	}
-	extend(w, writeLimit)
-	_, err = w.Write(append(line, '\n'))
-	return err
 }

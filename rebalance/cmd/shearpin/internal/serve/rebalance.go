@@ -201,6 +201,18 @@ func (m *Manager) abortMove(ctx context.Context, r *http.Request) (any, error) {
 	return move, run.AbortMove(ctx, move.Bucket, move.VB)
 }
 
+// setThrottle slows rebalances down, or lets them go.
+func (m *Manager) setThrottle(ctx context.Context, r *http.Request) (any, error) {
+	throttle, err := read[rebalance.Throttle](r)
+	if err != nil {
+		return nil, err
+	}
+	if throttle.MovesPerNode < 0 || throttle.BytesPerSecond < 0 {
+		return nil, &control.FieldError{Field: "throttle", Value: throttle, Why: "must not be negative"}
+	}
+	return throttle, m.cluster.SetThrottle(ctx, throttle)
+}
+
 func (m *Manager) pendingRetry(ctx context.Context, _ *http.Request) (any, error) {
 	pending, err := m.cluster.PendingRetry(ctx)
 	if pending == nil {

@@ -466,3 +466,68 @@ func TestNoMoreThanSomeRequestsAreServedAtATime(t *testing.T) {
 	require.ErrorAs(t, <-refused, &problem)
 	assert.Equal(t, control.CodeBusy, problem.Code)
 }
+
+func TestTheEventLogCanBeFollowed(t *testing.T) {
+	s := newSite(t, slow)
+	s.ready()
+	var before []rebalance.LoggedEvent
+	for event, err := range s.client.Events(t.Context(), 0, false) {
+		require.NoError(t, err)
+		before = append(before, event)
+	}
+	require.NotEmpty(t, before)
+	for i, event := range before {
+		assert.Equal(t, uint64(i+1), event.Seq)
+	}
+	id, seen := "", before[len(before)-1].Seq
+	for event, err := range s.client.Events(t.Context(), seen-1, true) {
+		require.NoError(t, err)
+		if id == "" {
+			assert.Equal(t, seen, event.Seq, "the one after that which was asked for")
+			id = s.hanging()
+		}
+		if event.Type == "rebalanceStart" && event.Run == id {
+			break
+		}
+	}
+	for query, field := range map[string]string{"since=x": "since", "since=-1": "since", "follow=maybe": "follow"} {
+		status, answer := s.send(http.MethodGet, "/api/v1/events?"+query, "", nil)
+		assert.Equal(t, http.StatusBadRequest, status, query)
+		assert.Contains(t, answer, `"field":"`+field+`"`)
+	}
+}
+
+// Who follows the event log is let go when the manager closes.
+func TestTheEndOfTheManagerEndsTheEventLog(t *testing.T) {
+	s := newSite(t, "")
+	first, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		var last error
+		began := false
+		for _, err := range s.client.Events(context.Background(), 0, true) {
+			if last = err; !began {
+				began = true
+				close(first)
+			}
+		}
+		ended <- last
+	}()
+	require.NoError(t, s.client.Do(t.Context(), http.MethodPost, control.Prefix+"/janitor", nil, nil))
+	<-first
+	s.close()
+	assert.NoError(t, <-ended)
+}
+
+func TestTheThrottleIsChangedWhileTheManagerRuns(t *testing.T) {
+	s := newSite(t, "throttle: {moves_per_node: 3}\n")
+	var now rebalance.Throttle
+	require.NoError(t, s.client.Do(t.Context(), http.MethodGet, control.Prefix+"/throttle", nil, &now))
+	assert.Equal(t, rebalance.Throttle{MovesPerNode: 3}, now)
+	want := rebalance.Throttle{MovesPerNode: 1, BytesPerSecond: 1000}
+	require.NoError(t, s.client.Do(t.Context(), http.MethodPut, control.Prefix+"/throttle", want, nil))
+	require.NoError(t, s.client.Do(t.Context(), http.MethodGet, control.Prefix+"/throttle", nil, &now))
+	assert.Equal(t, want, now)
+	problem := &control.Problem{}
+	require.ErrorAs(t, s.client.Do(t.Context(), http.MethodPut, control.Prefix+"/throttle", rebalance.Throttle{MovesPerNode: -1}, nil), &problem)
+	assert.Equal(t, "throttle", problem.Field)
+}
