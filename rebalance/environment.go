@@ -102,18 +102,23 @@ func (e *environment) publish(bucket string) {
 	e.system.Whereis(publisherName).Cast(publishMap{bucket})
 }
 
-// ensureMembers starts what is missing of the trees of a bucket's servers.
+// ensureMembers starts what is missing of the trees of a bucket's servers. One that cannot be started keeps no other from it.
 func (e *environment) ensureMembers(ctx context.Context, bucket string, servers []string) error {
+	failed := &NodesError{Doing: "starting"}
 	for _, node := range servers {
 		spec, err := e.member(bucket, node)
-		if err != nil {
-			return &NodeError{Node: node, Err: err}
+		if err == nil {
+			err = e.startMember(ctx, spec)
 		}
-		if err := e.startMember(ctx, spec); err != nil {
-			return &NodeError{Node: node, Err: err}
+		if err != nil {
+			failed.Failed = append(failed.Failed, &NodeError{Node: node, Err: err})
 		}
 	}
-	return nil
+	if len(failed.Failed) == 0 {
+		return nil
+	}
+	slices.SortFunc(failed.Failed, func(a, b *NodeError) int { return strings.Compare(a.Node, b.Node) })
+	return failed
 }
 
 // startMember starts a member unless it runs. After the members' supervisor was lost, an agent of its time may not have

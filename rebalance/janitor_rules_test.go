@@ -417,3 +417,16 @@ func TestRule_failed_over_is_gone(t *testing.T) {
 	c.Copies["A"] = active(200) // it answers after all, too late to count
 	assert.Equal(t, decision, decideVBucket(c))
 }
+
+// A server of which nobody knows the address is one that does not answer.
+func TestAServerThatNobodyKnowsHoldsUpNobody(t *testing.T) {
+	inMoveWorld(t, oldChain, func(t *testing.T, w *moveWorld) {
+		w.edit(func(doc *store.BucketDoc) { doc.Servers = append([]string{"n9"}, doc.Servers...) })
+		w.damage(nodeB, 0, mcbp.VBucketMissing)
+		w.world.replications[nodeB].set(0, "")
+		problem := w.janitor().Problem()
+		require.ErrorIs(t, problem, ErrUnknownNode)
+		require.ErrorContains(t, problem, "node n9")
+		w.requireChain(oldChain)
+	})
+}

@@ -92,12 +92,12 @@ func (r *janitorRun) begin(ctx context.Context) bool {
 	if err == nil {
 		r.doc, err = r.env.buckets.Get(ctx, r.doc.Name)
 	}
-	if err == nil {
-		err = r.env.ensureMembers(ctx, r.doc.Name, r.doc.Servers)
-	}
 	if err != nil {
 		r.failed(err)
 		return false
+	}
+	if err := r.env.ensureMembers(ctx, r.doc.Name, r.doc.Servers); err != nil {
+		r.failed(err)
 	}
 	r.createAgain(ctx)
 	r.report.Epoch = epoch
