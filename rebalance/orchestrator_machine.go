@@ -35,6 +35,7 @@ type orchestratorMachine struct {
 
 	// operation is the failover, or the change of members, that is under way, begun as soon as the janitor is out of its way.
 	operation operation
+	begun     bool
 	// waiting is the failover that begins when what is under way has ended; its ID is 0 if there is none.
 	waiting operation
 }

@@ -79,18 +79,19 @@ func (m *orchestratorMachine) beginWaiting() []orchestratorEffect {
 
 // janitorInterrupted says that nothing of the janitor is under way.
 func (m *orchestratorMachine) janitorInterrupted() []orchestratorEffect {
-	if m.operation.ID == 0 {
+	if m.operation.ID == 0 || m.begun {
 		return nil
 	}
+	m.begun = true
 	return []orchestratorEffect{startOperation{m.operation}}
 }
 
 // operationEnded takes the end of a failover or of a change.
 func (m *orchestratorMachine) operationEnded(id int) []orchestratorEffect {
-	if m.operation.ID != id {
+	if m.operation.ID == 0 || m.operation.ID != id {
 		return nil
 	}
-	m.state, m.run, m.operation = Idle, "", operation{}
+	m.state, m.run, m.operation, m.begun = Idle, "", operation{}, false
 	if m.waiting.ID != 0 {
 		return m.beginWaiting()
 	}
