@@ -175,3 +175,58 @@ func TestAFailoverIsGoneOnWithAfterACrash(t *testing.T) {
 		assert.Nil(t, doc.Failover)
 	})
 }
+
+// A graceful failover is stopped at any point as any rebalance is; either it has come to its end, or nobody is given up.
+func TestAGracefulFailoverThatIsStoppedAtAnyPoint(t *testing.T) {
+	t.Parallel()
+	operations := 0
+	inFakeCluster(t, func(t *testing.T, i *interrupted) {
+		i.world.setGate(func(context.Context, fakeOp) error { return nil })
+		report, err := i.gracefully("n0").Wait(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, report.Err)
+		i.world.mu.Lock()
+		defer i.world.mu.Unlock()
+		operations = i.world.number
+	})
+	outcomes := map[Outcome]int{}
+	for at := 1; at <= operations && !t.Failed(); at += 3 {
+		inFakeCluster(t, func(t *testing.T, i *interrupted) {
+			reached := make(chan struct{})
+			i.world.setGate(func(ctx context.Context, op fakeOp) error {
+				if op.Number == at {
+					close(reached)
+					<-ctx.Done()
+					return context.Cause(ctx)
+				}
+				return nil
+			})
+			run := i.gracefully("n0")
+			ended := make(chan struct{})
+			go func() {
+				_, _ = run.Wait(t.Context())
+				close(ended)
+			}()
+			select {
+			case <-reached:
+			case <-ended:
+			}
+			require.NoError(t, run.Stop(t.Context()))
+			<-ended
+			report, err := run.Wait(t.Context())
+			require.NoError(t, err)
+			outcomes[report.Outcome]++
+			i.world.setGate(nil)
+			if report.Failover == nil {
+				assert.Equal(t, Active, i.members()[0].Membership)
+			} else if report.Outcome == Failed { // something hung in its failover, which is not stopped
+				assert.Error(t, report.Failover.Err)
+				require.NoError(t, i.failOver(giveUp("n0")).Err)
+			}
+			require.NoError(t, i.janitor().Problem())
+			assert.Equal(t, i.before, i.world.data())
+		})
+	}
+	assert.Positive(t, outcomes[Stopped])
+	assert.Positive(t, outcomes[Complete])
+}
