@@ -13,6 +13,7 @@ func ownCodecs() []codec {
 		sentinel("rebalance_running", ErrRebalanceRunning),
 		sentinel("stopped", ErrStopped),
 		sentinel("interrupted", ErrInterrupted),
+		sentinel("move_aborted", ErrMoveAborted),
 		sentinel("cluster_closed", ErrClosed),
 		sentinel("cluster_unknown_node", ErrUnknownNode),
 		sentinel("map_changed", ErrMapChanged),
@@ -42,6 +43,8 @@ func ownCodecs() []codec {
 		plain[*NoActive]("no_active"),
 		plain[*Leftovers]("leftovers"),
 		plain[*KeptCopies]("kept_copies"),
+		plain[*MovesAborted]("moves_aborted"),            // its cause is always the same
+		plain[*StoppedByFailover]("stopped_by_failover"), // so is this one's
 		plain[*store.StaleEpochError]("store_stale_epoch"),
 	}
 }

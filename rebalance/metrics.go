@@ -25,11 +25,11 @@ var (
 	itemsDesc = prometheus.NewDesc("shearpin_rebalance_items",
 		"Documents that the new copies of the rebalance need that has not ended, as far as they are counted: left, done.", []string{"state"}, nil)
 	movesTotalDesc = prometheus.NewDesc("shearpin_rebalance_moves_total",
-		"Moves that have ended, by outcome: done, failed, stopped.", []string{"outcome"}, nil)
+		"Moves that have ended, by outcome: done, failed, stopped, aborted.", []string{"outcome"}, nil)
 	stepsDesc = prometheus.NewDesc("shearpin_rebalance_move_step_duration_seconds",
 		"How long a step of a move took.", []string{"step"}, nil)
 	rebalancesDesc = prometheus.NewDesc("shearpin_rebalance_total",
-		"Rebalances that have ended, by outcome: complete, stopped, failed, interrupted.", []string{"outcome"}, nil)
+		"Rebalances that have ended, by outcome: complete, partial, stopped, failed, interrupted.", []string{"outcome"}, nil)
 	janitorRunsDesc = prometheus.NewDesc("shearpin_janitor_runs_total",
 		"Runs of the janitor, by outcome: clean, repaired, problem.", []string{"outcome"}, nil)
 	janitorFixesDesc = prometheus.NewDesc("shearpin_janitor_fixes_total",
@@ -53,8 +53,8 @@ var stepBuckets = [...]float64{0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30,
 
 // The words of the labels that are there from the start, so that a rate has a zero to begin with.
 var (
-	rebalanceWords = []string{string(Complete), string(Stopped), string(Failed), string(Interrupted)}
-	moveWords      = []string{string(MoveDone), string(MoveFailed), string(MoveStopped)}
+	rebalanceWords = []string{string(Complete), string(Partial), string(Stopped), string(Failed), string(Interrupted)}
+	moveWords      = []string{string(MoveDone), string(MoveFailed), string(MoveStopped), string(MoveAborted)}
 	janitorWords   = []string{"clean", "repaired", "problem"}
 	fixWords       = []string{"chain", "state", "deletion", "stream"}
 	failoverWords  = []string{"complete", "incomplete"}
@@ -123,6 +123,8 @@ func moveWord(err error) string {
 	switch {
 	case err == nil:
 		return string(MoveDone)
+	case errors.Is(err, ErrMoveAborted):
+		return string(MoveAborted)
 	case errors.Is(err, ErrStopped):
 		return string(MoveStopped)
 	}

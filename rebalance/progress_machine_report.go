@@ -82,6 +82,8 @@ func (a *moveAccount) outcome(cause error) MoveOutcome {
 		return MoveFailed
 	case !a.over:
 		return MoveUnfinished
+	case errors.Is(a.err, ErrMoveAborted):
+		return MoveAborted
 	case errors.Is(a.err, ErrStopped):
 		return MoveStopped
 	case errors.Is(a.err, ErrMoveAborted):

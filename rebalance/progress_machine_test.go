@@ -389,8 +389,8 @@ func TestTheAccountOfABucket(t *testing.T) {
 	a := newAccount(time.Hour)
 	a.listed(1, a.at)
 	a.bucketBegan("orders", a.at)
-	a.plannedMoves(plansOf(6), a.at)
-	for vb := range uint16(5) {
+	a.plannedMoves(plansOf(7), a.at)
+	for vb := range uint16(6) {
 		a.began(vb, a.at)
 		a.stepped(vb, StepReplica, "", a.at)
 	}
@@ -402,17 +402,18 @@ func TestTheAccountOfABucket(t *testing.T) {
 	a.ended(1, &MoveError{VB: 1, Err: ErrStopped}, a.at)
 	cause := &MoveError{VB: 2, From: "n0", To: "n1", Step: StepReplica, Err: errors.New("broken")}
 	a.ended(2, cause, a.at)
+	a.ended(5, &MoveError{VB: 5, Err: ErrMoveAborted}, a.at)
 	a.wait(4 * time.Second)
 
 	var b BucketReport
 	a.account(&b, cause, a.at)
-	require.Len(t, b.VBuckets, 5, "one has not begun")
+	require.Len(t, b.VBuckets, 6, "one has not begun")
 	var outcomes []MoveOutcome
 	for i, v := range b.VBuckets {
 		assert.Equal(t, uint16(i), v.VB)
 		outcomes = append(outcomes, v.Outcome)
 	}
-	assert.Equal(t, []MoveOutcome{MoveDone, MoveStopped, MoveFailed, MoveUnfinished, MoveUnfinished}, outcomes)
+	assert.Equal(t, []MoveOutcome{MoveDone, MoveStopped, MoveFailed, MoveUnfinished, MoveUnfinished, MoveAborted}, outcomes)
 	done := b.VBuckets[0]
 	assert.Equal(t, vbmap.Chain{"n0", "n1"}, done.Before)
 	assert.Equal(t, vbmap.Chain{"n1"}, done.After)
@@ -422,7 +423,7 @@ func TestTheAccountOfABucket(t *testing.T) {
 	assert.Equal(t, []string{"move of vb 2 n0→n1", "broken"}, b.VBuckets[2].Cause)
 	assert.Zero(t, b.VBuckets[3].Ended)
 	assert.Equal(t, Seconds(9), b.VBuckets[3].Steps[0].Took, "up to the end")
-	assert.Equal(t, StepSummary{Count: 5, Total: 30, Average: 6, Longest: 9}, b.Steps[StepReplica])
+	assert.Equal(t, StepSummary{Count: 6, Total: 35, Average: 35.0 / 6, Longest: 9}, b.Steps[StepReplica])
 	assert.Equal(t, StepSummary{Count: 1, Total: 3, Average: 3, Longest: 3}, b.Steps[StepBackfill])
 	assert.Equal(t, StepSummary{Count: 1, Total: 5, Average: 5, Longest: 5}, b.Move)
 }

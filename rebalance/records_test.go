@@ -226,6 +226,8 @@ func TestErrorsOfThisPackageTravel(t *testing.T) {
 		&Leftovers{Problems: []string{"a"}},
 		&KeptCopies{Bucket: "orders", ByVB: map[uint16][]string{4: {"n1"}}},
 		&store.StaleEpochError{Bucket: "orders", Epoch: 4, Current: 5},
+		&MovesAborted{ByBucket: map[string][]uint16{"orders": {3, 4}}},
+		&StoppedByFailover{Nodes: []string{"n1"}},
 	} {
 		again := travel(t, err)
 		require.Equal(t, err, again)
