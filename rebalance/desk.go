@@ -57,12 +57,13 @@ func (d *desk) began(run *Run) {
 	d.runs = d.runs[:min(len(d.runs), keptReports+1)]
 }
 
-// ended lays down a report. It can be read from then on, whatever the store does.
+// ended lays down a report. It can be read from then on, whatever the store does; and at the same moment the rebalance is
+// over for whoever looks, who has not been told yet.
 func (d *desk) ended(report Report) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.current != nil && d.current.id == report.ID {
-		d.current = nil
+		d.current, d.state = nil, Idle
 	}
 	d.reports = slices.DeleteFunc(d.reports, func(r Report) bool { return r.ID == report.ID })
 	d.reports = slices.Insert(d.reports, 0, report)

@@ -57,7 +57,7 @@ func newEnvironment(config Config, buckets *store.Buckets) *environment {
 	config.Credentials = kv.Credentials{}
 	e := &environment{
 		carriers: newCarriers(),
-		config: &config, buckets: buckets, nodes: nodes, desk: newDesk(),
+		config:   &config, buckets: buckets, nodes: nodes, desk: newDesk(),
 		eventLog:          newEventLog(config.EventLog),
 		system:            actors.NewSystem(actors.Options{Logger: config.Log}),
 		events:            actors.NewBus[Event](),

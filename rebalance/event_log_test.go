@@ -248,37 +248,36 @@ func TestLoggedEventsTravel(t *testing.T) {
 	}
 }
 
+// everyEvent has an event of each type that has an entry, and of each step that has one.
+func everyEvent() []Event {
+	events := []Event{
+		RebalanceStarted{}, RebalanceBegan{}, RebalanceEnded{}, RebalanceStuck{}, RebalanceUnstuck{}, BucketRebalanceStarted{},
+		BucketRebalanceEnded{}, BucketCreated{}, TargetSet{}, TargetReset{}, ChainChanged{}, VBucketStateSet{State: mcbp.VBucketActive},
+		MoveStarted{}, MoveEnded{}, MoveEnded{Err: errInjected}, JanitorEnded{JanitorReport{Reason: reasonDemand}}, FailoverStarted{},
+		FailoverEnded{FailoverReport{Buckets: []BucketFailover{{Name: "orders"}}}},
+	}
+	for _, step := range []Step{StepBackfill, StepPersist, StepTakeover} {
+		events = append(events, MoveStepped{Step: step}, MoveStepped{Previous: step})
+	}
+	return events
+}
+
+func everyReplicationEvent() []dcp.Event {
+	return []dcp.Event{
+		dcp.ConsumerStarted{}, dcp.LinkUp{}, dcp.LinkCrashed{}, dcp.LinkFenced{}, dcp.LinkGaveUp{}, dcp.StreamEnded{}, dcp.StreamLost{},
+	}
+}
+
 // Every event has an entry, or is left out on purpose.
 func TestEveryEventIsLogged(t *testing.T) {
-	for _, event := range []Event{
-		RebalanceStarted{},
-		RebalanceBegan{},
-		RebalanceEnded{},
-		RebalanceStuck{},
-		RebalanceUnstuck{},
-		BucketRebalanceStarted{},
-		BucketRebalanceEnded{},
-		BucketCreated{},
-		TargetSet{},
-		TargetReset{},
-		ChainChanged{},
-		VBucketStateSet{State: mcbp.VBucketActive},
-		MoveStarted{},
-		MoveEnded{},
-		MoveStepped{Step: StepTakeover},
-		JanitorEnded{JanitorReport{Reason: reasonDemand}},
-		FailoverStarted{},
-		FailoverEnded{},
-	} {
+	for _, event := range everyEvent() {
 		entries := logged(event)
 		require.NotEmpty(t, entries, "%T", event)
 		assert.NotEmpty(t, entries[0].Type, "%T", event)
 	}
 	assert.Empty(t, logged(JanitorEnded{JanitorReport{Reason: reasonPeriodic}}), "it comes every few seconds")
 	assert.Empty(t, logged(JanitorStarted{}), "its end tells more")
-	for _, event := range []dcp.Event{
-		dcp.ConsumerStarted{}, dcp.LinkUp{}, dcp.LinkCrashed{}, dcp.LinkFenced{}, dcp.LinkGaveUp{}, dcp.StreamEnded{}, dcp.StreamLost{},
-	} {
+	for _, event := range everyReplicationEvent() {
 		require.Len(t, loggedReplication(event), 1, "%T", event)
 	}
 }

@@ -26,7 +26,8 @@ type Progress struct {
 	Nodes map[string]float64 `json:"nodes,omitempty"`
 	// Items are the documents that new copies need, of all moves that are planned by now.
 	Items Amount `json:"items"`
-	// Bytes are what the new copies need. Engines do not tell how large a vbucket is, so it may stay uncounted.
+	// Bytes are what the moves have made the replications carry until now. Engines do not tell how large a vbucket is, so
+	// Total is no more than Done, and it is never Counted.
 	Bytes Amount `json:"bytes"`
 	// Rate is of the last two minutes, or of the time that the last twenty moves took if that is longer.
 	Rate Rate `json:"rate"`

@@ -258,7 +258,7 @@ func (r *rebalancer) end(c *actors.Context, err error) error {
 	r.closeBucket(c, err)
 	progress := r.books.machine.brief(r.report.Ended)
 	r.board.count(progress)
-	r.report.Fraction, r.report.Items = progress.Fraction, progress.Items
+	r.report.Fraction, r.report.Items, r.report.Bytes = progress.Fraction, progress.Items, progress.Bytes
 	switch {
 	case err == nil:
 		r.report.Outcome = Complete

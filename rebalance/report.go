@@ -1,6 +1,8 @@
 package rebalance
 
 import (
+	"encoding/json"
+	"math"
 	"time"
 
 	"github.com/shearpin/shearpin/rebalance/vbmap"
@@ -37,6 +39,9 @@ const (
 // Seconds is a length of time.
 type Seconds float64
 
+// MarshalJSON implements [json.Marshaler]: to the microsecond.
+func (s Seconds) MarshalJSON() ([]byte, error) { return json.Marshal(math.Round(float64(s)*1e6) / 1e6) }
+
 // Duration is the same in Go's terms.
 func (s Seconds) Duration() time.Duration { return time.Duration(float64(s) * float64(time.Second)) }
 
@@ -54,6 +59,8 @@ type Report struct {
 	Fraction float64 `json:"fraction"`
 	// Items are the documents that new copies needed, as far as they were counted.
 	Items Amount `json:"items"`
+	// Bytes are as in [Progress].
+	Bytes Amount `json:"bytes"`
 	// Started and Ended are zero for what never began or has not ended. The end of an interrupted rebalance is when that was
 	// found out.
 	Started time.Time `json:"started"`

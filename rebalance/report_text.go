@@ -25,6 +25,9 @@ func (r *Report) conclude() {
 	if r.Items.Known == "" {
 		r.Items.Known = Uncounted
 	}
+	if r.Bytes.Known == "" {
+		r.Bytes.Known = Uncounted
+	}
 	if r.Type == "" {
 		r.Type = NormalRebalance
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/shearpin/shearpin/actors"
 	"github.com/shearpin/shearpin/dcp"
 	"github.com/shearpin/shearpin/dcp/kv"
+	"github.com/shearpin/shearpin/rebalance"
 	"github.com/shearpin/shearpin/supervisor"
 	"github.com/shearpin/shearpin/supervisor/metrics"
 )
@@ -65,5 +66,12 @@ func TestOperationsListsTheMetrics(t *testing.T) {
 	})
 	require.NoError(t, err)
 	require.NoError(t, manager.Stop(t.Context()))
+
+	of := described{Registerer: prometheus.NewRegistry(), names: registered.names}
+	cluster, err := rebalance.Open(t.Context(), rebalance.Config{
+		Nodes: []rebalance.Node{{Name: "n1", Addr: "127.0.0.1:1"}}, Metrics: of,
+	})
+	require.NoError(t, err)
+	require.NoError(t, cluster.Close(t.Context()))
 	assert.Equal(t, registered.names, documented)
 }
