@@ -116,14 +116,7 @@ func run(args []string, s streams) int {
 
 // parse fills cmd. It says done when a flag such as --help has been served, with the status that the flag asked for.
 func parse(cmd *commandLine, args []string, s streams) (status int, done bool, err error) {
-	parser, err := kong.New(cmd,
-		kong.Name("shearpin"),
-		kong.Description("Supervised vbucket replication and rebalance for Couchbase-compatible KV nodes."),
-		kong.Writers(s.out, s.err),
-		kong.Exit(func(code int) { status, done = code, true }),
-		kong.WithHyphenPrefixedParameters(true),
-		kong.Vars{"version": version(), "faults": strings.Join(demo.Faults(), ", ")},
-	)
+	parser, err := grammar(cmd, s, func(code int) { status, done = code, true })
 	if err != nil {
 		return 0, false, fmt.Errorf("command line: %w", err)
 	}
@@ -138,6 +131,18 @@ func parse(cmd *commandLine, args []string, s streams) (status int, done bool, e
 		cmd.chosen, _ = node.Target.Addr().Interface().(command)
 	}
 	return status, done, err
+}
+
+// grammar is what a command line may be; exit is called by flags such as --help.
+func grammar(cmd *commandLine, s streams, exit func(code int)) (*kong.Kong, error) {
+	return kong.New(cmd,
+		kong.Name("shearpin"),
+		kong.Description("Supervised vbucket replication and rebalance for Couchbase-compatible KV nodes."),
+		kong.Writers(s.out, s.err),
+		kong.Exit(exit),
+		kong.WithHyphenPrefixedParameters(true),
+		kong.Vars{"version": version(), "faults": strings.Join(demo.Faults(), ", ")},
+	)
 }
 
 // usageError reports a line, for a command or for none, that cannot be used. The demo's may ask for JSON.

@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -137,4 +139,40 @@ func TestHelpAndVersionAreNotErrors(t *testing.T) {
 		assert.Equal(t, exitComplete, run(args, streams{out: &out, err: os.Stderr}), "%q", args)
 		assert.Contains(t, out.String(), "shearpin", "%q", args)
 	}
+}
+
+// The tables of docs/operations.md have every command of a manager and its clients, and every exit status.
+func TestOperationsListsTheCommands(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/operations.md")
+	require.NoError(t, err)
+	_, section, found := strings.Cut(string(page), "### The commands")
+	require.True(t, found)
+	section, _, _ = strings.Cut(section, "\n### ")
+	var commands, statuses []string
+	for line := range strings.Lines(section) {
+		cells := strings.Split(line, "|")
+		switch {
+		case len(cells) < 3:
+		case strings.HasPrefix(cells[1], " `"):
+			for name := range strings.SplitSeq(cells[1], ",") {
+				commands = append(commands, strings.Trim(name, " `"))
+			}
+		case strings.TrimSpace(cells[1]) != "Command" && strings.TrimSpace(cells[1]) != "Exit status" && !strings.HasPrefix(cells[1], "---"):
+			statuses = append(statuses, strings.TrimSpace(cells[1]))
+		}
+	}
+	parser, err := grammar(&commandLine{}, streams{out: io.Discard, err: io.Discard}, func(int) {})
+	require.NoError(t, err)
+	var known []string
+	for _, leaf := range parser.Model.Leaves(true) {
+		name := strings.TrimPrefix(leaf.Path(), "shearpin ")
+		name = strings.TrimSuffix(strings.TrimSuffix(name, " list"), " show") // what a group does by itself
+		if name != demoName && name != "kvnode" {
+			known = append(known, name)
+		}
+	}
+	assert.ElementsMatch(t, known, commands)
+	assert.Equal(t, []string{
+		strconv.Itoa(exitComplete), strconv.Itoa(exitFailed), strconv.Itoa(exitUsage), strconv.Itoa(exitStopped), strconv.Itoa(exitUnreachable),
+	}, statuses)
 }

@@ -317,3 +317,23 @@ func TestLoopback(t *testing.T) {
 		assert.Equal(t, want, config.Loopback(addr), addr)
 	}
 }
+
+// The table of the configuration in docs/operations.md has every key, and no other.
+func TestOperationsListsTheKeys(t *testing.T) {
+	page, err := os.ReadFile("../../../../../docs/operations.md")
+	require.NoError(t, err)
+	_, section, found := strings.Cut(string(page), "### The configuration")
+	require.True(t, found)
+	section, _, _ = strings.Cut(section, "\n### ")
+	var documented []string
+	for line := range strings.Lines(section) {
+		cells := strings.Split(line, "|")
+		if len(cells) < 3 || !strings.HasPrefix(cells[1], " `") {
+			continue
+		}
+		for name := range strings.SplitSeq(cells[1], ",") {
+			documented = append(documented, strings.Trim(name, " `"))
+		}
+	}
+	assert.ElementsMatch(t, config.Fields(), documented)
+}

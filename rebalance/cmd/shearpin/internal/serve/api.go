@@ -26,54 +26,79 @@ const (
 	long = 10 * time.Minute
 )
 
-// handler has all paths.
+// route is one path.
+type route struct {
+	// pattern is for a ServeMux.
+	pattern string
+	serve   http.HandlerFunc
+}
+
+// routes are all that there are; docs/operations.md has the table.
+func (m *Manager) routes() []route {
+	type work func(ctx context.Context, r *http.Request) (any, error)
+	get := func(path string, do work) route {
+		return route{"GET " + control.Prefix + path, m.answer(quick, http.StatusOK, do)}
+	}
+	change := func(method, path string, limit time.Duration, do work) route {
+		return route{method + " " + control.Prefix + path, m.command(m.answer(limit, http.StatusOK, do))}
+	}
+	create := func(path string, limit time.Duration, do work) route {
+		return route{"POST " + control.Prefix + path, m.command(m.answer(limit, http.StatusCreated, do))}
+	}
+	metrics := promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
+	return []route{
+		{"GET /healthz", m.healthz},
+		{"GET /readyz", m.readyz},
+		{"GET /metrics", metrics.ServeHTTP},
+		get("/status", func(ctx context.Context, _ *http.Request) (any, error) { return m.cluster.Status(ctx) }),
+		get("/tree", m.tree),
+		{"GET " + control.Prefix + "/events", m.events},
+
+		create("/rebalances", quick, m.rebalance),
+		{"GET " + control.Prefix + "/rebalances/{id}/progress", m.progress},
+		change("POST", "/rebalances/{id}/stop", long, m.stop),
+		change("POST", "/rebalances/{id}/pause", quick, m.steer((*rebalance.Run).Pause)),
+		change("POST", "/rebalances/{id}/resume", quick, m.steer((*rebalance.Run).Resume)),
+		change("POST", "/rebalances/{id}/abort-move", long, m.abortMove),
+		change("POST", "/plan", long, m.plan),
+		get("/reports", func(ctx context.Context, _ *http.Request) (any, error) { return m.cluster.Reports(ctx) }),
+		get("/reports/{id}", func(ctx context.Context, r *http.Request) (any, error) {
+			return m.cluster.Report(ctx, r.PathValue("id"))
+		}),
+		get("/throttle", func(context.Context, *http.Request) (any, error) { return m.cluster.Throttle(), nil }),
+		change("PUT", "/throttle", quick, m.setThrottle),
+		get("/retry", m.pendingRetry),
+		change("DELETE", "/retry", quick, m.cancelRetry),
+
+		get("/nodes", func(ctx context.Context, _ *http.Request) (any, error) { return m.cluster.Members(ctx) }),
+		create("/nodes", quick, m.addNode),
+		change("DELETE", "/nodes/{name}", quick, m.removeNode),
+		change("POST", "/nodes/{name}/add-back", quick, m.addBack),
+		change("POST", "/failover", long, m.failover),
+
+		get("/buckets", m.buckets),
+		create("/buckets", long, m.createBucket),
+		get("/buckets/{name}/map", func(ctx context.Context, r *http.Request) (any, error) {
+			return m.cluster.Map(ctx, r.PathValue("name"))
+		}),
+		change("POST", "/janitor", long, m.janitor),
+	}
+}
+
+// handler serves all paths.
 func (m *Manager) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		control.Answer(w, http.StatusOK, map[string]string{"status": "ok"})
-	})
-	mux.HandleFunc("GET /readyz", m.readyz)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
-
-	get := func(path string, do func(ctx context.Context, r *http.Request) (any, error)) {
-		mux.HandleFunc("GET "+control.Prefix+path, m.answer(quick, http.StatusOK, do))
+	for _, route := range m.routes() {
+		mux.HandleFunc(route.pattern, route.serve)
 	}
-	post := func(path string, limit time.Duration, status int, do func(ctx context.Context, r *http.Request) (any, error)) {
-		mux.HandleFunc("POST "+control.Prefix+path, m.command(m.answer(limit, status, do)))
-	}
-	get("/status", func(ctx context.Context, _ *http.Request) (any, error) { return m.cluster.Status(ctx) })
-	get("/reports", func(ctx context.Context, _ *http.Request) (any, error) { return m.cluster.Reports(ctx) })
-	get("/reports/{id}", func(ctx context.Context, r *http.Request) (any, error) {
-		return m.cluster.Report(ctx, r.PathValue("id"))
-	})
-	get("/nodes", func(ctx context.Context, _ *http.Request) (any, error) { return m.cluster.Members(ctx) })
-	post("/nodes", quick, http.StatusCreated, m.addNode)
-	mux.HandleFunc("DELETE "+control.Prefix+"/nodes/{name}", m.command(m.answer(quick, http.StatusOK, m.removeNode)))
-	get("/buckets", m.buckets)
-	get("/buckets/{name}/map", func(ctx context.Context, r *http.Request) (any, error) {
-		return m.cluster.Map(ctx, r.PathValue("name"))
-	})
-	post("/buckets", long, http.StatusCreated, m.createBucket)
-	post("/plan", long, http.StatusOK, m.plan)
-	post("/rebalances", quick, http.StatusCreated, m.rebalance)
-	mux.HandleFunc("GET "+control.Prefix+"/rebalances/{id}/progress", m.progress)
-	post("/rebalances/{id}/stop", long, http.StatusOK, m.stop)
-	post("/rebalances/{id}/pause", quick, http.StatusOK, m.steer((*rebalance.Run).Pause))
-	post("/rebalances/{id}/resume", quick, http.StatusOK, m.steer((*rebalance.Run).Resume))
-	post("/rebalances/{id}/abort-move", long, http.StatusOK, m.abortMove)
-	get("/throttle", func(context.Context, *http.Request) (any, error) { return m.cluster.Throttle(), nil })
-	mux.HandleFunc("PUT "+control.Prefix+"/throttle", m.command(m.answer(quick, http.StatusOK, m.setThrottle)))
-	mux.HandleFunc("GET "+control.Prefix+"/events", m.events)
-	post("/failover", long, http.StatusOK, m.failover)
-	post("/nodes/{name}/add-back", quick, http.StatusOK, m.addBack)
-	get("/retry", m.pendingRetry)
-	mux.HandleFunc("DELETE "+control.Prefix+"/retry", m.command(m.answer(quick, http.StatusOK, m.cancelRetry)))
-	post("/janitor", long, http.StatusOK, m.janitor)
-	get("/tree", m.tree)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		control.Refuse(w, &control.Problem{Code: control.CodeNotFound, Text: fmt.Sprintf("there is no %s %s", r.Method, r.URL.Path)})
 	})
 	return mux
+}
+
+func (m *Manager) healthz(w http.ResponseWriter, _ *http.Request) {
+	control.Answer(w, http.StatusOK, map[string]string{"status": "ok"})
 }
 
 // command refuses what changes something while the manager closes.

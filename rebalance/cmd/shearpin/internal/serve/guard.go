@@ -16,8 +16,9 @@ import (
 )
 
 const (
-	// maxBody bounds a request, in bytes.
+	// maxBody bounds a request, in bytes, and maxPlan one that may have a plan: the largest bucket makes some 20 MiB.
 	maxBody = 1 << 20
+	maxPlan = 64 << 20
 	// maxRequests bounds the requests that are being served, streams included.
 	maxRequests = 64
 	// writeLimit is for an answer, or for a line of a stream, to be taken by who asked.
@@ -50,7 +51,11 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		control.Refuse(w, &control.Problem{Code: control.CodeBusy, Text: "too many requests at the same time"})
 		return
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	limit := int64(maxBody)
+	if path := strings.TrimPrefix(r.URL.Path, control.Prefix); path == "/rebalances" || path == "/plan" {
+		limit = maxPlan
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, limit)
 	d.inside.ServeHTTP(w, r)
 }
 

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -200,6 +201,7 @@ func TestWhatIsWrongWithARequestIsSaidWithItsCode(t *testing.T) {
 		{http.MethodPost, "/api/v1/failover", `{"nodes": ["n0", "n1"]}`, 409, control.CodeNoNodesLeft, "no node would be left"},
 		{http.MethodPost, "/api/v1/failover", `{"nodes": ["n7"]}`, 404, control.CodeUnknownNode, "unknown node"},
 		{http.MethodPost, "/api/v1/failover", `{"nodes": ["n0"], "graceful": true, "allow_unsafe": true}`, 400, control.CodeBadRequest, "cannot be together with graceful"},
+		{http.MethodPost, "/api/v1/plan", `{"keep": ["` + strings.Repeat("x", 2<<20) + `"]}`, 404, control.CodeUnknownNode, "unknown node"},
 		{http.MethodPost, "/api/v1/nodes", `{"name": "` + strings.Repeat("x", 1<<20) + `"}`, 413, control.CodeTooLarge, "too large"},
 	} {
 		status, answer := s.send(c.method, c.path, c.body, nil)
@@ -441,6 +443,17 @@ func TestTheTreeIsThatOfTheCluster(t *testing.T) {
 	}
 	walk(root)
 	assert.Subset(t, ids, []string{"members", "control", "janitor", "orchestrator"})
+}
+
+// The table of the control API in docs/operations.md has every path, and no other.
+func TestOperationsListsThePaths(t *testing.T) {
+	page, err := os.ReadFile("../../../../../docs/operations.md")
+	require.NoError(t, err)
+	var documented []string
+	for _, m := range regexp.MustCompile("(?m)^\\| `((?:GET|POST|PUT|DELETE) /[^`?]*)").FindAllStringSubmatch(string(page), -1) {
+		documented = append(documented, m[1])
+	}
+	assert.ElementsMatch(t, serve.Routes(), documented)
 }
 
 func TestNoMoreThanSomeRequestsAreServedAtATime(t *testing.T) {
