@@ -66,7 +66,6 @@ func (s *gatedStore) List(ctx context.Context, prefix string) ([]store.Entry, er
 
 // A rebalance from n0, n1, n2 to n1, n2, n3 is stopped while the first, and while the last, of each kind hangs.
 func TestStopAtEverySuspensionPoint(t *testing.T) {
-	t.Parallel()
 	seen := map[string]int{}
 	synctest.Test(t, func(t *testing.T) {
 		i := newGated(t)
