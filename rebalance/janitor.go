@@ -160,7 +160,9 @@ func (j *janitorProcess) HandleInfo(c *actors.Context, msg any) error {
 	}
 	m.report.Ended = c.Clock().Now()
 	j.env.janitorRuns.Add(1)
-	j.env.desk.janitorEnded(m.report)
+	if len(j.interrupts) == 0 { // what a run that was broken off has not seen is no finding
+		j.env.desk.janitorEnded(m.report)
+	}
 	j.tell(c, m.report)
 	j.env.events.Publish(JanitorEnded{m.report})
 	j.from.Reply(m.report)
