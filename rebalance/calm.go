@@ -3,9 +3,12 @@ package rebalance
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/shearpin/shearpin/dcp/mcbp"
+	"github.com/shearpin/shearpin/rebalance/store"
 )
 
 // A node that was given up may live, or come back, and still take itself for the active of what others are the active of by
@@ -38,6 +41,20 @@ func (e *environment) calm(ctx context.Context, bucket, node string, lost func(v
 		})
 	})
 	return err
+}
+
+// calmBefore calms a member that was failed over before it is added back: from then on nobody does.
+func (e *environment) calmBefore(ctx context.Context, name string, docs []store.BucketDoc) error {
+	if !slices.Contains(namesOf(e.nodes.failedOver()), name) {
+		return nil
+	}
+	for _, doc := range docs {
+		err := e.calm(ctx, doc.Name, name, func(vb uint16) bool { return int(vb) >= len(doc.Map) || !doc.Map[vb].Contains(name) })
+		if err != nil && !errors.Is(err, mcbp.StatusKeyNotFound) {
+			return &NodeError{Node: name, Err: fmt.Errorf("its copies may be active yet: %w", err)}
+		}
+	}
+	return nil
 }
 
 // calmFailedOver calms the members that were failed over, in all buckets. It is a part of each run of the janitor.

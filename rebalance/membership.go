@@ -135,7 +135,8 @@ func DiscardDiverged() AddBackOption { return func(m *Member) { m.DiscardDiverge
 
 // AddBack makes a member that was failed over active again. It holds nothing until the next rebalance, which takes up its
 // old copies where their histories allow: their streams resume where they ended. Adding back an active member is no error.
-// It is refused as [Cluster.RemoveNode] is.
+// The node has to answer, or the error is a *[NodeError]: it may not know yet that it was given up, and is told so first. It
+// is refused as [Cluster.RemoveNode] is.
 func (c *Cluster) AddBack(ctx context.Context, name string, options ...AddBackOption) error {
 	_, err := c.orchestrator().Call(ctx, changeCall{what: "add back " + name, change: func(ctx context.Context) error {
 		return c.env.addBack(ctx, name, options)
@@ -146,6 +147,9 @@ func (c *Cluster) AddBack(ctx context.Context, name string, options ...AddBackOp
 func (e *environment) addBack(ctx context.Context, name string, options []AddBackOption) error {
 	docs, err := e.buckets.List(ctx)
 	if err != nil {
+		return err
+	}
+	if err := e.calmBefore(ctx, name, docs); err != nil {
 		return err
 	}
 	changed := false

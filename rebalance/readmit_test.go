@@ -213,7 +213,21 @@ func TestReadmissionTable(t *testing.T) {
 	assert.Equal(t, []string{"X"}, need.Nodes)
 }
 
-// A node that is added back although it takes itself for an active yet is calmed before anything is read from it.
+// A node that does not answer may take itself for an active yet.
+func TestANodeThatIsSilentIsNotAddedBack(t *testing.T) {
+	inFakeCluster(t, func(t *testing.T, i *interrupted) {
+		require.NoError(t, i.failOver(giveUp("n0")).Err)
+		err := i.cluster.AddBack(t.Context(), "n0")
+		var silent *NodeError
+		require.ErrorAs(t, err, &silent)
+		assert.Equal(t, "n0", silent.Node)
+		members, err := i.cluster.Members(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, FailedOver, members[0].Membership)
+	})
+}
+
+// A node that is added back although it takes itself for an active yet is calmed first.
 func TestANodeThatIsAddedBackAtOnceIsCalmed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		i := newInterrupted(t, 8)
@@ -221,6 +235,11 @@ func TestANodeThatIsAddedBackAtOnceIsCalmed(t *testing.T) {
 		require.NoError(t, i.failOver(giveUp("n0")).Err)
 		i.world.setDown("n0", false)
 		require.NoError(t, i.cluster.AddBack(t.Context(), "n0"))
+		i.world.mu.Lock()
+		for vb, c := range i.world.nodes["n0"].copies {
+			assert.NotEqual(t, mcbp.VBucketActive, c.state, "vb %d", vb)
+		}
+		i.world.mu.Unlock()
 		require.NoError(t, i.onAll().Err)
 		i.world.failedOver["n0"] = false
 		i.requireServed()
