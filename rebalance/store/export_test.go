@@ -1,6 +1,9 @@
 package store
 
-import "os"
+import (
+	"context"
+	"os"
+)
 
 // OpenFileOfSize is [OpenFile] with a bound on the file's size, in bytes.
 func OpenFileOfSize(path string, size int) (Store, error) {
@@ -27,4 +30,34 @@ func FileHandle(s Store) *os.File { return s.(*file).disk.handle }
 func StuckFile() Store {
 	f := &file{kept: NewMemory(), writes: make(chan *fileWrite, 1), closing: make(chan struct{})}
 	return f
+}
+
+// Write is a call of CompareAndSet, or of Delete if Value is nil.
+type Write struct {
+	Key      string
+	Value    []byte
+	Expected uint64
+}
+
+// CommitTogether has a store that [OpenFile] opened, and that nobody uses, commit writes in one transaction.
+func CommitTogether(s Store, writes []Write) (revisions []uint64, errs []error) {
+	var together []*fileWrite
+	for _, w := range writes {
+		together = append(together, &fileWrite{
+			ctx: context.Background(), key: w.Key, value: w.Value, expected: w.Expected, done: make(chan struct{}),
+		})
+	}
+	s.(*file).commit(together)
+	for _, w := range together {
+		<-w.done
+		revisions, errs = append(revisions, w.revision), append(errs, w.err)
+	}
+	return revisions, errs
+}
+
+// LastRevision is that of the last write to a store in memory.
+func LastRevision(m *Memory) uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.revision
 }

@@ -331,6 +331,32 @@ func TestAFileDoesWhatMemoryDoes(t *testing.T) {
 				expected := expect(ctx, t, memory, k)
 				require.Equal(t, memory.Delete(ctx, k, expected), s.Delete(ctx, k, expected))
 			},
+			"together": func(t *rapid.T) {
+				var (
+					writes    []store.Write
+					revisions []uint64
+					errs      []error
+				)
+				for range rapid.IntRange(2, 6).Draw(t, "writes") {
+					w := store.Write{Key: key.Draw(t, "key")}
+					w.Expected = expect(ctx, t, memory, w.Key)
+					var revision uint64
+					var err error
+					if rapid.IntRange(0, 3).Draw(t, "kind") > 0 {
+						w.Value = append([]byte{}, value.Draw(t, "value")...)
+						revision, err = memory.CompareAndSet(ctx, w.Key, w.Value, w.Expected)
+					} else {
+						err = memory.Delete(ctx, w.Key, w.Expected)
+						if err == nil {
+							revision = store.LastRevision(memory)
+						}
+					}
+					writes, revisions, errs = append(writes, w), append(revisions, revision), append(errs, err)
+				}
+				gotRevisions, gotErrs := store.CommitTogether(s, writes)
+				require.Equal(t, revisions, gotRevisions)
+				require.Equal(t, errs, gotErrs)
+			},
 			"reopen": func(t *rapid.T) {
 				require.NoError(t, s.Close())
 				s, err = store.OpenUnsyncedFile(path)
