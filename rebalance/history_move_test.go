@@ -345,7 +345,8 @@ func TestHistory_17(t *testing.T) {
 					ended := w.startMove(wanted)
 					require.NoError(t, <-cleaned)
 					if err := (<-ended).err; err != nil { // it was overtaken
-						assert.IsType(t, &MoveError{}, err)
+						var failed *MoveError
+						require.ErrorAs(t, err, &failed)
 					}
 					w.world.setGate(nil)
 					require.NoError(t, w.janitor().Problem())

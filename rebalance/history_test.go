@@ -82,8 +82,12 @@ func TestHistory_23(t *testing.T) {
 			older := i.prepared()
 			i.prepared()
 			for _, o := range []order{
-				deleteCopy{stamp: older, VB: 0}, setState{stamp: older, VB: 0, State: isDead}, setStream{stamp: older, VB: 0},
-				takeover{stamp: older, VB: 0, Producer: "n0"}, applyStates{stamp: older, Delete: []uint16{0}}, openStreams{stamp: older},
+				deleteCopy{stamp: older, VB: 0},
+				setState{stamp: older, VB: 0, State: isDead},
+				setStream{stamp: older, VB: 0},
+				takeover{stamp: older, VB: 0, Producer: "n0"},
+				applyStates{stamp: older, Delete: []uint16{0}},
+				openStreams{stamp: older},
 			} {
 				_, err := i.ask(o)
 				var stale *dcp.StaleEpoch

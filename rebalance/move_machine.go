@@ -89,10 +89,10 @@ func (m *moveMachine) step() Step {
 }
 
 // begin starts the move. It is called once.
-func (m *moveMachine) begin() []moveEffect { return m.advance(nil) }
+func (m *moveMachine) begin() []moveEffect { return m.advance() }
 
 // advance goes to the next step that has something to do.
-func (m *moveMachine) advance(effects []moveEffect) []moveEffect {
+func (m *moveMachine) advance() (effects []moveEffect) {
 	for {
 		if m.step() == StepPersist {
 			effects = append(effects, moveBackfillDone{})
@@ -219,7 +219,7 @@ func (m *moveMachine) answered(id int, value any, err error) []moveEffect {
 		return m.fail(err)
 	}
 	if len(m.pending) == 0 && len(more) == 0 {
-		return m.advance(nil)
+		return m.advance()
 	}
 	if progressed {
 		more = append(more, m.watchdog())
@@ -321,7 +321,7 @@ func (m *moveMachine) stuck() []moveEffect {
 		m.leave(m.pending[id], &one)
 		delete(m.pending, id)
 	}
-	return m.advance(nil)
+	return m.advance()
 }
 
 // leave notes a copy that could not be deleted.

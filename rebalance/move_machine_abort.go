@@ -36,7 +36,7 @@ func (m *moveMachine) abort() ([]moveEffect, bool) {
 	// overtake each other.
 	clear(m.pending)
 	clear(m.probes)
-	return m.advance(nil), true
+	return m.advance(), true
 }
 
 // enterUndo gives the requests that a step of the way back begins with.
