@@ -177,7 +177,7 @@ func (s *activeStream) capture() bool {
 	s.queue = v.history.appendSince(s.buffer[:0], s.captured)
 	high := v.high
 	end := max(high, v.snapEnd)
-	visible, completed, held := v.visible(), v.durability.highCompleted, v.durability.highPrepared
+	visible, completed, held := v.visible, v.durability.highCompleted, v.durability.highPrepared
 	if visible == high {
 		visible = end
 	}

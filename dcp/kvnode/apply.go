@@ -125,6 +125,7 @@ func (s *passiveStream) advanced(seqno uint64) mcbp.Status {
 	if status := s.admits(seqno); status != mcbp.StatusSuccess {
 		return status
 	}
+	v.visible = seqno
 	v.advance(seqno)
 	v.progress()
 	return mcbp.StatusSuccess

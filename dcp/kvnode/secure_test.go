@@ -6,8 +6,10 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"io"
 	"math/big"
 	"net"
+	"syscall"
 	"testing"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shearpin/shearpin/dcp/kvnode"
+	"github.com/shearpin/shearpin/dcp/kvnode/fault"
 	"github.com/shearpin/shearpin/dcp/mcbp"
 )
 
@@ -109,4 +112,24 @@ func TestHandshakesEnd(t *testing.T) {
 func TestANodeWithTLSNeedsACertificate(t *testing.T) {
 	_, err := kvnode.Start(kvnode.Options{Name: "n0", TLS: &tls.Config{}})
 	require.ErrorContains(t, err, "TLS has no certificate")
+}
+
+// The ends of connections are what they are without TLS.
+func TestConnectionsEndUnderTLS(t *testing.T) {
+	cert, pool := certificate(t)
+	for how, want := range map[fault.How]error{fault.FIN: io.EOF, fault.Half: io.EOF, fault.RST: syscall.ECONNRESET} {
+		script := fault.NewScript(1)
+		n := startNode(t, "n0", scripted(script), secured(&tls.Config{Certificates: []tls.Certificate{cert}}))
+		config := &tls.Config{RootCAs: pool, ServerName: "127.0.0.1"}
+		admin, c := loginTLS(t, n, config), loginTLS(t, n, config)
+		admin.setVBucket(7, mcbp.VBucketActive)
+		addRule(t, script, fault.Rule{Match: received(aSet), Do: fault.Close{How: how}, Times: 1})
+		c.write(setPacket(7, "k", "v").Frame())
+		_, err := c.tryRead()
+		require.ErrorIs(t, err, want, how)
+		if how == fault.Half {
+			c.write(setPacket(7, "l", "v").Frame())
+			eventually(t, "its own half goes on", func() bool { return admin.get(7, "l").Status() == mcbp.StatusSuccess })
+		}
+	}
 }

@@ -124,7 +124,7 @@ func (v *vbucket) stats() vbucketStats {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	st := vbucketStats{state: v.state, topology: "null", high: v.high, persisted: v.persisted(), uuid: v.log.uuid(), documents: v.documents}
-	st.visible, st.prepared, st.completed = v.visible(), v.durability.highPrepared, v.durability.highCompleted
+	st.visible, st.prepared, st.completed = v.visible, v.durability.highPrepared, v.durability.highCompleted
 	if v.topology != nil {
 		st.topology = string(v.topology)
 	}

@@ -284,9 +284,9 @@ func (n *Node) expireSyncWrites() {
 	}
 }
 
-// visible is the newest seqno up to which readers miss nothing but what comes later. The caller holds mu.
-func (v *vbucket) visible() uint64 {
-	if it := v.history.newest; it == nil || it.kind == document || it.seqno < v.high {
+// findVisible works out what visible is, by what is there. The caller holds mu.
+func (v *vbucket) findVisible() uint64 {
+	if it := v.history.newest; it == nil || it.seqno < v.high {
 		return v.high
 	}
 	for it := v.history.newest; it != nil; it = it.older {

@@ -78,3 +78,29 @@ func TestADurableDeletionHasOneTime(t *testing.T) {
 	assert.NotZero(t, deleted(p.a))
 	assert.Equal(t, deleted(p.a), deleted(p.b))
 }
+
+// How far readers see goes back with a copy, and forward where there is nothing to see.
+func TestReadersSeeNoFurtherThanTheCopy(t *testing.T) {
+	p := durablePair(t, `[["n0","n1"]]`)
+	p.a.set(7, "k", "v")
+	p.same(t, 7)
+	p.r.hold(true)
+	p.a.set(7, "gone", "v")
+	p.b.setVBucket(7, mcbp.VBucketActive)
+	p.a.setVBucket(7, mcbp.VBucketReplica)
+	join(t, p.n1, p.n0, "replication:n1->n0:default").open(7, 0)
+	p.same(t, 7)
+	assert.EqualValues(t, 1, statUint(t, p.a, "vbucket-seqno", 7, "max_visible_seqno"))
+
+	n := startNode(t, "n1")
+	admin := login(t, n)
+	admin.setVBucket(7, mcbp.VBucketReplica)
+	c := openDCP(t, n, kvnode.RoleConsumer, testLink, "")
+	c.write(mcbp.AddStream{VBucket: 7, Opaque: mcbp.Opaque{0xff, 0, 1, 0xff}}.Append(nil))
+	request := c.agreeUntil(mcbp.OpDCPStreamReq)
+	c.write(mcbp.StreamRequestAnswer{Opaque: request.Opaque(), Log: []mcbp.FailoverEntry{{UUID: 77}}}.Append(nil))
+	c.agreeUntil(mcbp.OpDCPAddStream)
+	c.write(mcbp.SnapshotMarker{VBucket: 7, Opaque: request.Opaque(), Start: 1, End: 5, Flags: mcbp.SnapshotMemory}.Append(nil))
+	c.write(mcbp.SeqnoMessage{Opcode: mcbp.OpDCPSeqnoAdvanced, VBucket: 7, Opaque: request.Opaque(), Seqno: 5}.Append(nil))
+	eventually(t, "it sees as far", func() bool { return statUint(t, admin, "vbucket-seqno", 7, "max_visible_seqno") == 5 })
+}

@@ -340,6 +340,7 @@ func TestPreparesSurviveARestart(t *testing.T) {
 	for _, c := range []*client{p.a, p.b} {
 		assert.Equal(t, "5", c.stat("vbucket-seqno", 7, "high_prepared_seqno"))
 		assert.Equal(t, "3", c.stat("vbucket-seqno", 7, "high_completed_seqno"))
+		assert.Equal(t, "2", c.stat("vbucket-seqno", 7, "max_visible_seqno"))
 		assert.Equal(t, "1", c.stat("vbucket-details", 7, "num_items"))
 	}
 	assert.Equal(t, mcbp.StatusSyncWriteRecommitInProgress, p.a.get(7, "k").Status())

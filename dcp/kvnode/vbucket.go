@@ -18,8 +18,9 @@ type vbucket struct {
 	deleted  bool
 	topology []byte
 	log      failoverLog
-	// high is the newest seqno, lastCAS the largest CAS given out or received.
-	high, lastCAS uint64
+	// high is the newest seqno, lastCAS the largest CAS given out or received. visible is the newest seqno up to which readers miss
+	// nothing but what comes later: what durable writes leave beside the documents does not raise it.
+	high, lastCAS, visible uint64
 	// snapStart is the end of the last complete snapshot, snapEnd that of the one being received, which is complete when
 	// high reaches it.
 	snapStart, snapEnd uint64
@@ -70,6 +71,7 @@ func (v *vbucket) put(it *item) {
 	}
 	v.noteExpiry(it)
 	v.lastCAS = max(v.lastCAS, it.cas)
+	v.visible = it.seqno
 	v.advance(it.seqno)
 }
 
@@ -203,6 +205,7 @@ func (v *vbucket) rollback(seqno uint64) uint64 {
 		lost = append(lost, it)
 	}
 	v.high = min(v.high, seqno)
+	v.visible = v.findVisible()
 	v.snapStart, v.snapEnd = v.high, v.high
 	if v.log = v.log.prune(v.high); len(v.log) == 0 {
 		v.log = newFailoverLog()

@@ -131,7 +131,7 @@ func (c *conn) allVBSeqnos(b *bucket, f mcbp.Frame) {
 		v.mu.Lock()
 		has, high := v.state, v.high
 		if !c.features.has(mcbp.FeatureCollections) && !c.features.has(mcbp.FeatureSyncReplication) {
-			high = v.visible()
+			high = v.visible
 		}
 		v.mu.Unlock()
 		if has == state || state == mcbp.VBucketMissing && has != mcbp.VBucketDead {

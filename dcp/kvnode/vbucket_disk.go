@@ -67,6 +67,7 @@ func restored(b *bucket, id uint16, found header, items []*item, clean bool) *vb
 		}
 		v.noteExpiry(it)
 	}
+	v.visible = v.findVisible()
 	if h.Log.uuid() != found.Log.uuid() {
 		v.changed()
 	}
