@@ -1,6 +1,8 @@
 package rebalance
 
 import (
+	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -8,7 +10,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shearpin/shearpin/actors/actortest"
-	"github.com/shearpin/shearpin/rebalance/vbmap"
 )
 
 // newCopies is how many copies a rebalance has to build.
@@ -81,31 +82,35 @@ func TestAThrottleIsChangedOnTheWay(t *testing.T) {
 func TestMovesPerNodeAreKept(t *testing.T) {
 	inFakeCluster(t, func(t *testing.T, i *interrupted) {
 		require.NoError(t, i.cluster.SetThrottle(t.Context(), Throttle{MovesPerNode: 1}))
+		i.world.setGate(func(ctx context.Context, _ fakeOp) error { return after(ctx, time.Millisecond) })
 		events := i.cluster.Events().Subscribe(1000)
 		defer events.Close()
-		run := i.start()
-		_, err := run.Wait(t.Context())
+		report, err := i.start().Wait(t.Context())
 		require.NoError(t, err)
-		ends := func(old, updated vbmap.Chain) []string { return distinct([]string{old.Active(), updated.Active()}) }
-		under := map[string]int{}
-		chains := map[uint16][2]vbmap.Chain{}
-		moves := 0
+		require.NoError(t, report.Err)
+		type span struct {
+			nodes       []string
+			start, stop time.Time
+		}
+		spans := map[uint16]*span{}
 		for len(events.C()) > 0 {
 			switch e := (<-events.C()).(type) {
 			case MoveStarted:
-				moves++
-				chains[e.VB] = [2]vbmap.Chain{e.Old, e.New}
-				for _, node := range ends(e.Old, e.New) {
-					under[node]++
-					assert.LessOrEqual(t, under[node], 1, "moves of %s", node)
-				}
+				spans[e.VB] = &span{nodes: distinct([]string{e.Old.Active(), e.New.Active()}), start: e.At}
 			case MoveEnded:
-				for _, node := range ends(chains[e.VB][0], chains[e.VB][1]) {
-					under[node]--
+				spans[e.VB].stop = e.At
+			}
+		}
+		require.Greater(t, len(spans), 3)
+		for vb, one := range spans {
+			require.True(t, one.stop.After(one.start))
+			for other, another := range spans {
+				shared := slices.ContainsFunc(one.nodes, func(n string) bool { return slices.Contains(another.nodes, n) })
+				if vb != other && shared {
+					assert.False(t, one.start.Before(another.stop) && another.start.Before(one.stop), "vb %d and %d", vb, other)
 				}
 			}
 		}
-		assert.Greater(t, moves, 3)
 	})
 }
 
