@@ -204,6 +204,11 @@ func (w *bucketWork) aim(ctx context.Context, kept []Node) (store.BucketDoc, err
 		if d.Epoch != w.stamp.Epoch {
 			return &store.StaleEpochError{Bucket: w.name, Epoch: w.stamp.Epoch, Current: d.Epoch}
 		}
+		if w.planned != nil {
+			if err := w.planned.bucket(w.name).startsFrom(*d, w.planned.names()); err != nil {
+				return err
+			}
+		}
 		d.Target = target
 		return nil
 	})

@@ -2,6 +2,8 @@ package rebalance
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/shearpin/shearpin/rebalance/store"
@@ -10,6 +12,9 @@ import (
 // updateChains changes chains of the map that is in force, and tells of each.
 func (e *environment) updateChains(ctx context.Context, bucket string, epoch uint64, changes ...store.ChainChange) error {
 	if err := e.buckets.UpdateChains(ctx, bucket, epoch, changes...); err != nil {
+		if errors.Is(err, store.ErrConflict) {
+			return fmt.Errorf("%w: %w", ErrMapChanged, err)
+		}
 		return err
 	}
 	now := time.Now()
