@@ -4,9 +4,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/shearpin/shearpin/dcp/kv"
@@ -458,6 +460,41 @@ func (m *janitorModel) checkSilence(t *testing.T, members []string, mask int) {
 	for _, action := range decision.Actions {
 		if slices.Contains(silent, action.Node) {
 			require.Failf(t, "a silent node is to change", "%v: %v silent: %+v", m, silent, decision)
+		}
+	}
+}
+
+// A node that was given up is as if it did not exist, whether it answers or not.
+func TestJanitorDecisionWithoutANodeThatWasGivenUp(t *testing.T) {
+	states := []mcbp.VBucketState{mcbp.VBucketMissing, mcbp.VBucketActive, mcbp.VBucketReplica, mcbp.VBucketPending, mcbp.VBucketDead}
+	nodes := modelNodes[:3]
+	for _, chain := range chainsOf(nodes, 2) {
+		for _, fast := range append(chainsOf(nodes, 2), nil) {
+			for i := range 5 * 5 * 5 {
+				copies := map[string]janitorCopy{}
+				for node, state := range []mcbp.VBucketState{states[i%5], states[i/5%5], states[i/25]} {
+					copies[nodes[node]] = copyOf(state, uint64(5-node), first)
+				}
+				for _, gone := range nodes {
+					answers := janitorCase{Chain: chain, FastForward: fast, Servers: nodes, FailedOver: []string{gone}, Copies: copies}
+					silent := answers
+					silent.Copies = maps.Clone(copies)
+					delete(silent.Copies, gone)
+					reduced := janitorCase{
+						Chain: chain.Without(gone), FastForward: fast.Without(gone), Servers: without(nodes, gone), Copies: silent.Copies,
+					}
+					want := decideVBucket(reduced)
+					if want.Hold != nil {
+						want.Chain = chain // the one in force is not touched
+					}
+					if !assert.ObjectsAreEqual(want, decideVBucket(answers)) || !assert.ObjectsAreEqual(want, decideVBucket(silent)) {
+						require.Failf(t, "it counts", "%+v: %+v, not %+v", answers, decideVBucket(answers), want)
+					}
+					for _, action := range want.Actions {
+						require.NotEqual(t, gone, action.Node)
+					}
+				}
+			}
 		}
 	}
 }
