@@ -34,12 +34,13 @@ type (
 		Err    error
 		At     time.Time
 	}
-	// RebalanceStuck is published when nothing has advanced for Limits.Stuck, RebalanceUnstuck when something does again.
+	// RebalanceStuck is published when nothing has advanced for Limits.Stuck.
 	RebalanceStuck struct {
 		ID    string
 		Stuck Stuck
 		At    time.Time
 	}
+	// RebalanceUnstuck is published when something advances again. A rebalance may end before.
 	RebalanceUnstuck struct {
 		ID     string
 		Bucket string

@@ -251,9 +251,23 @@ func TestLoggedEventsTravel(t *testing.T) {
 // everyEvent has an event of each type that has an entry, and of each step that has one.
 func everyEvent() []Event {
 	events := []Event{
-		RebalanceStarted{}, RebalanceBegan{}, RebalanceEnded{}, RebalanceStuck{}, RebalanceUnstuck{}, BucketRebalanceStarted{},
-		BucketRebalanceEnded{}, BucketCreated{}, TargetSet{}, TargetReset{}, ChainChanged{}, VBucketStateSet{State: mcbp.VBucketActive},
-		MoveStarted{}, MoveEnded{}, MoveEnded{Err: errInjected}, JanitorEnded{JanitorReport{Reason: reasonDemand}}, FailoverStarted{},
+		RebalanceStarted{},
+		RebalanceBegan{},
+		RebalanceEnded{},
+		RebalanceStuck{},
+		RebalanceUnstuck{},
+		BucketRebalanceStarted{},
+		BucketRebalanceEnded{},
+		BucketCreated{},
+		TargetSet{},
+		TargetReset{},
+		ChainChanged{},
+		VBucketStateSet{State: mcbp.VBucketActive},
+		MoveStarted{},
+		MoveEnded{},
+		MoveEnded{Err: errInjected},
+		JanitorEnded{JanitorReport{Reason: reasonDemand}},
+		FailoverStarted{},
 		FailoverEnded{FailoverReport{Buckets: []BucketFailover{{Name: "orders"}}}},
 	}
 	for _, step := range []Step{StepBackfill, StepPersist, StepTakeover} {

@@ -7,7 +7,8 @@ import (
 	"github.com/shearpin/shearpin/rebalance/vbmap"
 )
 
-// The news of what a rebalance does on its way. They are many: several for each vbucket.
+// This file has the news of what a rebalance does on its way. They are many: several for each vbucket.
+
 type (
 	// RebalanceBegan is published when it is decided who takes part, before anything is changed.
 	RebalanceBegan struct {
@@ -16,12 +17,12 @@ type (
 		Nodes   ReportNodes
 		At      time.Time
 	}
-	// BucketRebalanceStarted is published when a bucket's turn comes, BucketRebalanceEnded when it is over; Err is nil if its
-	// part was done to the end.
+	// BucketRebalanceStarted is published when a bucket's turn comes.
 	BucketRebalanceStarted struct {
 		ID, Bucket string
 		At         time.Time
 	}
+	// BucketRebalanceEnded is published when its part is over; Err is nil if that was done to the end.
 	BucketRebalanceEnded struct {
 		ID, Bucket string
 		Err        error
@@ -47,13 +48,13 @@ type (
 		Before, After vbmap.Chain
 		At            time.Time
 	}
-	// TargetSet is published when a bucket has a fast-forward map, and how many chains of it differ from the map in force;
-	// TargetReset when it has none any more.
+	// TargetSet is published when a bucket has a fast-forward map; Moves is how many of its chains differ from the map in force.
 	TargetSet struct {
 		Bucket string
 		Moves  int
 		At     time.Time
 	}
+	// TargetReset is published when it has none any more.
 	TargetReset struct {
 		Bucket string
 		At     time.Time
