@@ -24,13 +24,14 @@ type byteLimit struct {
 	filled, filling int
 }
 
-// set replaces the rate. A limit begins without debt, and with a second's worth.
+// set replaces the rate. Where there was no limit, it begins without debt and with a second's worth; where there was one, its
+// debt stays.
 func (l *byteLimit) set(rate int64, now time.Time) {
-	if rate == l.rate {
-		return
+	if l.rate == 0 {
+		l.credit, l.aside = float64(rate), 0
 	}
+	l.credit = min(l.credit, float64(rate))
 	l.rate, l.at = rate, now
-	l.credit, l.aside = float64(rate), 0
 }
 
 // measured takes how much was carried until now.

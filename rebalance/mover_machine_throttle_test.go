@@ -163,6 +163,22 @@ func TestALimitThatIsLiftedHoldsNothing(t *testing.T) {
 	assert.Empty(t, s.m.unthrottled(), "a late timer")
 }
 
+// Another limit does not forgive what was carried beyond the one before it.
+func TestADebtOutlivesAChangeOfTheLimit(t *testing.T) {
+	s := newThrottled(20, func(int) uint64 { return 1_000_000 }, schedule.Limits{})
+	s.m.throttle(schedule.Limits{}, 10, s.now)
+	s.perform(s.m.begin())
+	s.pass(time.Second, 2_000_000)
+	require.Equal(t, 1, s.m.done)
+	s.m.throttle(schedule.Limits{}, 1000, s.now)
+	s.perform(s.m.round(nil))
+	require.Empty(t, s.filling)
+	s.pass(900*time.Second, 0)
+	require.Empty(t, s.filling)
+	s.pass(200*time.Second, 0)
+	assert.Len(t, s.filling, 1)
+}
+
 // What carries nothing is not held: a move whose copies are all there already, or none.
 func TestMovesPerNodeAreThrottled(t *testing.T) {
 	assert.Equal(t, schedule.Limits{BackfillsPerNode: 1, MovesPerNode: 1}, Throttle{MovesPerNode: 1}.limits(schedule.Limits{}))
