@@ -111,6 +111,21 @@ func TestAMapIsSummarised(t *testing.T) {
 	})
 }
 
+// Whoever sees that a rebalance is over can read its report, and finds nothing that says it is still running (history 29).
+func TestTheDeskTurnsOverAtOnce(t *testing.T) {
+	d := newDesk()
+	run := &Run{id: "r1", board: newBoard()}
+	d.began(run)
+	d.show(Rebalancing)
+	d.ended(Report{ID: "another"})
+	assert.Equal(t, Rebalancing, d.look().state)
+	d.ended(Report{ID: "r1"})
+	view := d.look()
+	assert.Equal(t, Idle, view.state)
+	assert.Nil(t, view.current)
+	assert.Equal(t, "r1", view.reports[0].ID)
+}
+
 // Handles on runs can be had again, those of the last that ended too, and no more than are kept.
 func TestRunsCanBeHadAgain(t *testing.T) {
 	inFakeCluster(t, func(t *testing.T, i *interrupted) {
