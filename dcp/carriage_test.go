@@ -24,7 +24,7 @@ func runRelay(t *testing.T) (r *relay.Relay, send func(vb uint16) (bytes uint64)
 	t.Cleanup(func() {
 		cancel()
 		_, _ = atConsumer.Close(), atProducer.Close()
-		<-ended
+		assert.Error(t, <-ended)
 	})
 	return r, func(vb uint16) uint64 {
 		frame := (&mcbp.Packet{Opcode: mcbp.OpDCPMutation, VBucket: vb, Extras: make([]byte, 31), Key: []byte("key")}).Frame()

@@ -82,7 +82,7 @@ func TestAChangeOfAMovingChainFailsItsMove(t *testing.T) {
 		require.ErrorAs(t, report.Err, &conflict)
 		assert.Equal(t, int(vb), conflict.VB)
 		require.ErrorIs(t, report.Err, ErrMapChanged)
-		assert.Equal(t, before[vb], conflict.Expected)
+		assert.Equal(t, conflict.Expected, before[vb])
 		var move *MoveError
 		require.ErrorAs(t, report.Err, &move)
 		assert.Equal(t, StepCommit, move.Step)

@@ -57,8 +57,13 @@ func (m *moverMachine) answerAborting(vb uint16, err error) (effects []moverEffe
 
 // answerAllAborting answers everybody who still waits, when the mover ends.
 func (m *moverMachine) answerAllAborting(err error) (effects []moverEffect) {
+	answer := ErrNotRunning
+	if err != nil {
+		// In words only: what the cause is made of is no property of the answer.
+		answer = fmt.Errorf("%w: %s", ErrNotRunning, err.Error())
+	}
 	for _, vb := range sortedKeys(m.aborting) {
-		effects = append(effects, m.answerAborting(vb, fmt.Errorf("%w: %v", ErrNotRunning, err))...)
+		effects = append(effects, m.answerAborting(vb, answer)...)
 	}
 	return effects
 }

@@ -70,7 +70,7 @@ func (s *throttled) pass(d time.Duration, line uint64) {
 }
 
 // collect tells the machine of the copies that are full.
-func (s *throttled) collect() (any bool) {
+func (s *throttled) collect() (some bool) {
 	for i := 0; i < len(s.filling); {
 		if s.filling[i].left > 0 {
 			i++
@@ -81,9 +81,9 @@ func (s *throttled) collect() (any bool) {
 		s.m.measured(s.carried, s.now)
 		s.perform(s.m.backfillDone(vb))
 		s.perform(s.m.moveEnded(vb, nil, nil))
-		any = true
+		some = true
 	}
-	return any
+	return some
 }
 
 func newThrottled(moves int, size func(vb int) uint64, limits schedule.Limits) *throttled {

@@ -3,7 +3,6 @@ package rebalance
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -105,11 +104,10 @@ func (e *PlanChangedError) Error() string {
 // digestOf stands for what a plan starts from.
 func digestOf(doc store.BucketDoc) string {
 	hash := sha256.New()
-	// Neither maps nor numbers fail to encode, nor does a hash fail to be written.
-	_ = json.NewEncoder(hash).Encode(struct {
-		VBuckets, Replicas int
-		Map                vbmap.Map
-	}{doc.VBuckets, doc.Replicas, doc.Map})
+	fmt.Fprintf(hash, "%d vbuckets, %d replicas\n", doc.VBuckets, doc.Replicas)
+	for _, chain := range doc.Map {
+		fmt.Fprintf(hash, "%q\n", []string(chain))
+	}
 	return hex.EncodeToString(hash.Sum(nil))
 }
 
