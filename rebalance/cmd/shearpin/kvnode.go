@@ -20,6 +20,7 @@ import (
 	"github.com/shearpin/shearpin/dcp/mcbp"
 	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/demo"
 	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/faulthttp"
+	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/loopback"
 )
 
 // passwordVariable holds the password of --user: the arguments of a command are for all to see.
@@ -72,7 +73,7 @@ func (c *kvnodeCommand) validate() error {
 	if _, _, err := net.SplitHostPort(c.Admin); err != nil {
 		return &demo.FlagError{Flag: "--admin", Value: c.Admin, Why: "must be a host and a port"}
 	}
-	if !c.Anywhere && !faulthttp.Loopback(c.Admin) {
+	if !c.Anywhere && !loopback.Is(c.Admin) {
 		return &demo.FlagError{Flag: "--admin", Value: c.Admin, Why: "other machines may reach it, and break the node; --anywhere allows that"}
 	}
 	return nil

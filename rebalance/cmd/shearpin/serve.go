@@ -39,16 +39,16 @@ func (c *serveCommand) run(_ []string, s streams) int {
 		fmt.Fprintf(s.err, "shearpin: %v\n", err)
 		return exitUsage
 	}
-	if err := c.serve(file, logOf(file, s.err), s); err != nil {
+	if err := c.serve(file, logOf(file, file.Log.Level.Slog(), s.err), s); err != nil {
 		fmt.Fprintf(s.err, "shearpin: %v\n", err)
 		return exitFailed
 	}
 	return exitComplete
 }
 
-// logOf is the log that a configuration asks for.
-func logOf(file *config.Config, w io.Writer) *slog.Logger {
-	options := &slog.HandlerOptions{Level: file.Log.Level.Slog()}
+// logOf is the log that a configuration asks for, from a level on.
+func logOf(file *config.Config, level slog.Level, w io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level}
 	if file.Log.Format == config.FormatText || file.Log.Format == "" && isTerminal(w) {
 		return slog.New(slog.NewTextHandler(w, options))
 	}

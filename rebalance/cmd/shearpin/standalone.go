@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"log/slog"
 
 	"github.com/shearpin/shearpin/rebalance"
 	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/config"
@@ -18,7 +19,8 @@ func (c *rebalanceCommand) alone(s streams) int {
 		c.tell(err, s)
 		return exitUsage
 	}
-	cluster, closeAll, err := serve.Open(context.Background(), file, logOf(file, s.err), nil)
+	level := max(file.Log.Level.Slog(), slog.LevelWarn) // what goes well is shown otherwise
+	cluster, closeAll, err := serve.Open(context.Background(), file, logOf(file, level, s.err), nil)
 	if err != nil {
 		return c.status(err, s)
 	}

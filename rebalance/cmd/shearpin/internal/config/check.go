@@ -13,6 +13,7 @@ import (
 	"github.com/goccy/go-yaml/token"
 
 	"github.com/shearpin/shearpin/dcp/kv"
+	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/loopback"
 	"github.com/shearpin/shearpin/rebalance/vbmap"
 )
 
@@ -216,18 +217,7 @@ func (k *checker) control() {
 	if c.TokenFile == "" {
 		k.wrongf("control.token_file", "is missing: whoever reaches the address could command the manager")
 	}
-	if !c.Anywhere && !Loopback(c.Listen) {
+	if !c.Anywhere && !loopback.Is(c.Listen) {
 		k.wrongf("control.listen", "%q: other machines may reach it; anywhere: true allows that", c.Listen)
 	}
-}
-
-// Loopback reports whether an address, with or without a port, is of this machine only. A name other than localhost is not:
-// it may mean anything.
-func Loopback(addr string) bool {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		host = strings.Trim(addr, "[]")
-	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

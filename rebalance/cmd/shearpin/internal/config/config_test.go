@@ -309,15 +309,6 @@ func TestFileThatCannotBeRead(t *testing.T) {
 	assert.ErrorContains(t, err, "has more than 1048576 bytes")
 }
 
-func TestLoopback(t *testing.T) {
-	for addr, want := range map[string]bool{
-		"127.0.0.1:1": true, "127.0.0.1": true, "127.8.8.8:1": true, "[::1]:1": true, "::1": true, "localhost": true, "localhost:1": true, "[::1]": true,
-		"": false, ":1": false, "0.0.0.0:1": false, "10.0.0.1:1": false, "example.com": false, "localhost.example.com:1": false, "127.0.0.1.example.com": false,
-	} {
-		assert.Equal(t, want, config.Loopback(addr), addr)
-	}
-}
-
 // The table of the configuration in docs/operations.md has every key, and no other.
 func TestOperationsListsTheKeys(t *testing.T) {
 	page, err := os.ReadFile("../../../../../docs/operations.md")

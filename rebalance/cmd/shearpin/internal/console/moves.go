@@ -93,7 +93,7 @@ func describe(p rebalance.Progress) string {
 	if p.Items.Known != rebalance.Uncounted && p.Items.Total > 0 {
 		fmt.Fprintf(&b, ", %d of %d documents", p.Items.Done, p.Items.Total)
 	}
-	if p.RemainingKnown {
+	if p.RemainingKnown && p.Remaining >= time.Second {
 		fmt.Fprintf(&b, ", about %v left", p.Remaining.Round(time.Second))
 	}
 	if p.State != "" && p.State != rebalance.Rebalancing {

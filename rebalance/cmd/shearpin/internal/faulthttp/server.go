@@ -24,7 +24,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -33,6 +32,7 @@ import (
 
 	"github.com/shearpin/shearpin/dcp/kvnode"
 	"github.com/shearpin/shearpin/dcp/kvnode/fault"
+	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/loopback"
 )
 
 const (
@@ -89,7 +89,7 @@ func NewServer(script *fault.Script, node *kvnode.Node, anywhere bool) *http.Ser
 // guard refuses what a page in a browser on this machine could send.
 func (h *handler) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !h.anyHost && !Loopback(r.Host) {
+		if !h.anyHost && !loopback.Is(r.Host) {
 			refuse(w, http.StatusForbidden, &FieldError{"Host", r.Host, "is not this machine"})
 			return
 		}
@@ -100,17 +100,6 @@ func (h *handler) guard(next http.Handler) http.Handler {
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		next.ServeHTTP(w, r)
 	})
-}
-
-// Loopback reports whether an address, with or without a port, is of this machine only. A name other than localhost is not:
-// it may mean anything.
-func Loopback(addr string) bool {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		host = addr
-	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // faultJSON is a rule that was added.

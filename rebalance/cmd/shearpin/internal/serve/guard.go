@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/config"
 	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/control"
+	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/loopback"
 )
 
 const (
@@ -62,7 +62,7 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // check says why a request does not come in. A name in a browser may come to mean this machine, so that a page that is not ours
 // could ask us; it says by which name, and where it comes from.
 func (d *door) check(r *http.Request) *control.Problem {
-	if d.token != nil && !d.anyHost && !config.Loopback(r.Host) {
+	if d.token != nil && !d.anyHost && !loopback.Is(r.Host) {
 		return &control.Problem{Code: control.CodeForbidden, Text: "Host: is not this machine", Field: "Host", Value: r.Host}
 	}
 	if origin := r.Header.Get("Origin"); origin != "" {
