@@ -319,24 +319,6 @@ func TestWhoStopsListeningStopsNothing(t *testing.T) {
 	assert.Equal(t, id, status.Run)
 }
 
-// A stream says something even when nothing happens, so that a client can tell a rebalance that waits from a manager that hangs.
-func TestAStreamIsNeverSilentForLong(t *testing.T) {
-	s := newSite(t, slow)
-	s.ready()
-	id := s.hanging()
-	seen := 0
-	for update, err := range s.client.Follow(t.Context(), id) {
-		require.NoError(t, err)
-		require.NotNil(t, update.Progress)
-		if update.Progress.MovesPlanned > 0 {
-			seen++
-		}
-		if seen == 3 {
-			break
-		}
-	}
-}
-
 func TestTheEndOfTheManagerStopsARebalanceAndTellsThoseWhoFollowIt(t *testing.T) {
 	s := newSite(t, slow)
 	s.ready()
