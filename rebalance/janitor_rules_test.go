@@ -422,8 +422,9 @@ func TestRule_failed_over_is_gone(t *testing.T) {
 func TestAServerThatNobodyKnowsHoldsUpNobody(t *testing.T) {
 	inMoveWorld(t, oldChain, func(t *testing.T, w *moveWorld) {
 		w.edit(func(doc *store.BucketDoc) { doc.Servers = append([]string{"n9"}, doc.Servers...) })
+		w.close()
 		w.damage(nodeB, 0, mcbp.VBucketMissing)
-		w.world.replications[nodeB].set(0, "")
+		w.open(4) // nobody's agents run
 		problem := w.janitor().Problem()
 		require.ErrorIs(t, problem, ErrUnknownNode)
 		require.ErrorContains(t, problem, "node n9")

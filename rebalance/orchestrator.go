@@ -3,6 +3,7 @@ package rebalance
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -99,7 +100,10 @@ func (o *orchestrator) Init(c *actors.Context) error {
 		return err
 	}
 	for _, doc := range docs {
-		if err := o.env.ensureMembers(c.Ctx(), doc.Name, doc.Servers); err != nil {
+		err := o.env.ensureMembers(c.Ctx(), doc.Name, doc.Servers)
+		if errors.Is(err, ErrUnknownNode) { // the janitor says it again, and does what can be done without it
+			o.log.Warn("members_not_started", "bucket", doc.Name, "err", err)
+		} else if err != nil {
 			return err
 		}
 	}
