@@ -96,14 +96,10 @@ func TestAGracefulFailoverPlansAfterTheJanitor(t *testing.T) {
 // Stopped before its failover it is a rebalance that was stopped: nobody is given up.
 func TestAGracefulFailoverThatIsStopped(t *testing.T) {
 	inFakeCluster(t, func(t *testing.T, i *interrupted) {
-		reached := make(chan struct{})
+		reached, reach := signal()
 		i.world.setGate(func(ctx context.Context, op fakeOp) error {
 			if op.What == "takeover" {
-				select {
-				case <-reached:
-				default:
-					close(reached)
-				}
+				reach()
 				<-ctx.Done()
 				return context.Cause(ctx)
 			}
@@ -142,14 +138,10 @@ func TestAGracefulOrderLeavesNodeForLast(t *testing.T) {
 func TestAFailoverIsGoneOnWithAfterACrash(t *testing.T) {
 	inFakeCluster(t, func(t *testing.T, i *interrupted) {
 		i.world.giveUp("n0")
-		reached := make(chan struct{})
+		reached, reach := signal()
 		i.world.setGate(func(ctx context.Context, op fakeOp) error {
 			if op.What == "state active" {
-				select {
-				case <-reached:
-				default:
-					close(reached)
-				}
+				reach()
 				<-ctx.Done()
 				return context.Cause(ctx)
 			}
