@@ -141,6 +141,7 @@ func TestTheEventLogOfAMove(t *testing.T) {
 		i := newInterrupted(t, 3)
 		defer i.close()
 		i.world.setGate(func(ctx context.Context, _ fakeOp) error { return after(ctx, time.Millisecond) })
+		synctest.Wait() // for the janitor
 		begun, err := i.cluster.EventLog(t.Context(), 0)
 		require.NoError(t, err)
 		report, err := i.start().Wait(t.Context())
@@ -202,6 +203,7 @@ func TestTheEventLogHasTheCauses(t *testing.T) {
 		report, err := i.start().Wait(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, Failed, report.Outcome)
+		synctest.Wait() // the mover tells of its moves when it has told of the failure
 		i.cluster.ReplicationEvents().Publish(dcp.LinkCrashed{
 			Link:   dcp.Link{Bucket: "orders", Producer: "n1", Consumer: "n2"},
 			Reason: &dcp.CrashError{Role: dcp.RoleConsumer, Err: errInjected},

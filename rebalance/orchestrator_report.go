@@ -75,10 +75,11 @@ func (o *orchestrator) tellEnd(c *actors.Context, report Report) {
 		log.Warn("rebalance_failed", "err", report.Err, "cause", report.Cause)
 	}
 	o.env.desk.ended(report)
+	// Who waits for the end finds it in the log and in the metrics, too.
+	o.env.events.Publish(RebalanceEnded{report})
 	o.run.board.end(&report)
 	request := o.run.request
 	o.run = nil
-	o.env.events.Publish(RebalanceEnded{report})
 	o.perform(c, o.machine.ended(report.ID, report.Outcome))
 	o.considerRetry(c, request, report)
 }

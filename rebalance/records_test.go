@@ -99,9 +99,15 @@ func TestHistory_25_WithoutBuckets(t *testing.T) {
 // An orchestrator that dies alone leaves its rebalance to its successor, in the same way.
 func TestTheNextOrchestratorReportsTheInterruptedRebalance(t *testing.T) {
 	inFakeCluster(t, func(t *testing.T, i *interrupted) {
-		reached := i.hangAt(40)
+		i.world.setGate(func(ctx context.Context, op fakeOp) error {
+			if op.What != "takeover" {
+				return nil
+			}
+			<-ctx.Done()
+			return context.Cause(ctx)
+		})
 		run := i.start()
-		<-reached
+		synctest.Wait()
 		i.cluster.orchestrator().Kill()
 		_, err := run.Wait(t.Context())
 		require.Error(t, err)
