@@ -257,7 +257,9 @@ func TestAMoveThatIsAbortedAtAnyPoint(t *testing.T) {
 			select {
 			case err = <-a.answer:
 			default:
+				i.world.mu.Lock()
 				require.LessOrEqual(t, i.world.number, at, "nobody was asked")
+				i.world.mu.Unlock()
 				err = ErrNotRunning
 			}
 		}
