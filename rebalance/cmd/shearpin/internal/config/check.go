@@ -13,6 +13,7 @@ import (
 	"github.com/goccy/go-yaml/token"
 
 	"github.com/shearpin/shearpin/dcp/kv"
+	"github.com/shearpin/shearpin/rebalance"
 	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/loopback"
 	"github.com/shearpin/shearpin/rebalance/vbmap"
 )
@@ -112,6 +113,9 @@ func (k *checker) check() {
 	}
 	if _, given := k.d.at["retry.max_attempts"]; given && (c.Retry.MaxAttempts < 1 || c.Retry.MaxAttempts > 3) {
 		k.wrongf("retry.max_attempts", "%d must be 1 to 3", c.Retry.MaxAttempts)
+	}
+	if v := rebalance.Verification(c.Verify); v != rebalance.VerifyNothing && v != rebalance.VerifySeqnos && v != rebalance.VerifyData {
+		k.wrongf("verify", "%q must be %s or %s", c.Verify, rebalance.VerifySeqnos, rebalance.VerifyData)
 	}
 	if f := c.Log.Format; f != "" && f != FormatText && f != FormatJSON {
 		k.wrongf("log.format", "%q must be %s or %s", f, FormatText, FormatJSON)

@@ -15,7 +15,7 @@ import (
 func (c *Config) Cluster(log *slog.Logger) (rebalance.Config, error) {
 	out := rebalance.Config{
 		AllowPlainAuth: c.AllowPlainAuth, Connections: c.Connections, JanitorInterval: c.JanitorInterval.Of(),
-		Seed: c.Seed, Limits: c.limits(), Log: log,
+		Seed: c.Seed, Verify: rebalance.Verification(c.Verify), Limits: c.limits(), Log: log,
 		Throttle: rebalance.Throttle{MovesPerNode: c.Throttle.MovesPerNode, BytesPerSecond: int64(c.Throttle.BytesPerSecond)},
 		Retry:    rebalance.RetryConfig{Enabled: c.Retry.Enabled, After: c.Retry.After.Of(), MaxAttempts: c.Retry.MaxAttempts},
 	}

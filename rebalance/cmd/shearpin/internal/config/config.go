@@ -29,9 +29,11 @@ type Config struct {
 	Connections     int      `yaml:"connections"`
 	JanitorInterval Duration `yaml:"janitor_interval"`
 	Seed            uint64   `yaml:"seed"`
-	Retry           Retry    `yaml:"retry"`
-	Throttle        Throttle `yaml:"throttle"`
-	Limits          Limits   `yaml:"limits"`
+	// Verify is what is compared before a vbucket's switch; empty is nothing.
+	Verify   string   `yaml:"verify"`
+	Retry    Retry    `yaml:"retry"`
+	Throttle Throttle `yaml:"throttle"`
+	Limits   Limits   `yaml:"limits"`
 
 	Control Control `yaml:"control"`
 	Log     Log     `yaml:"log"`

@@ -68,6 +68,7 @@ allow_plain_auth: true
 connections: 2
 janitor_interval: 7s
 seed: 9
+verify: seqnos
 retry: {enabled: true, after: 10s, max_attempts: 3}
 throttle: {moves_per_node: 5, bytes_per_second: 3MiB}
 limits:
@@ -94,6 +95,7 @@ log: {level: warn, format: text}
 	assert.Equal(t, 2, got.Connections)
 	assert.Equal(t, 7*time.Second, got.JanitorInterval)
 	assert.Equal(t, uint64(9), got.Seed)
+	assert.Equal(t, rebalance.VerifySeqnos, got.Verify)
 	assert.Equal(t, rebalance.Throttle{MovesPerNode: 5, BytesPerSecond: 3 << 20}, got.Throttle)
 	assert.Equal(t, rebalance.RetryConfig{Enabled: true, After: 10 * time.Second, MaxAttempts: 3}, got.Retry)
 	assert.Equal(t, 3, got.Limits.Schedule.MovesPerNode)
@@ -162,6 +164,7 @@ func TestMistakesHaveLineColumnAndField(t *testing.T) {
 		{"weight that is no weight", strings.Replace(small, "name: n0", "weight: 0\n    name: n0", 1), `c.yaml:2:13: nodes[0].weight: 0 must be 1 to 1048576`},
 		{"retry too soon", small + "retry: {after: 1s}\n", `c.yaml:6:16: retry.after: 1s must be 5s to 1h`},
 		{"no retries", small + "retry: {max_attempts: 0}\n", `c.yaml:6:23: retry.max_attempts: 0 must be 1 to 3`},
+		{"unknown verification", small + "verify: all\n", `c.yaml:6:9: verify: "all" must be seqnos or data`},
 		{"log level", small + "log: {level: loud}\n", `c.yaml:6:14: log.level: must be debug, info, warn or error`},
 		{"log format", small + "log: {format: xml}\n", `c.yaml:6:15: log.format: "xml" must be text or json`},
 		{"alias", small + "mechanisms: &m [PLAIN]\n", `mechanisms: anchors, aliases and tags are not used here`},
