@@ -164,7 +164,7 @@ func TestAnAbortOfWhatDoesNotMoveIsRefused(t *testing.T) {
 		i.slow()
 		run := i.start()
 		require.ErrorIs(t, run.AbortMove(t.Context(), "orders", 0), ErrNotMoving, "its bucket is being prepared")
-		actortest.Elapse(500 * time.Millisecond)
+		actortest.Elapse(1500 * time.Millisecond)
 		for _, asked := range []struct {
 			bucket string
 			vb     uint16
@@ -207,6 +207,7 @@ func TestAMoveIsAbortedBeforeItsTurn(t *testing.T) {
 func TestAllMovesAreAborted(t *testing.T) {
 	inFakeCluster(t, func(t *testing.T, i *interrupted) {
 		plan := i.plan().Buckets[0]
+		i.slow()
 		run := i.start()
 		require.NoError(t, run.Pause(t.Context()))
 		actortest.Elapse(time.Minute)

@@ -12,10 +12,11 @@ import (
 	"github.com/shearpin/shearpin/dcp"
 )
 
-// slowWorld makes every stream take a second, so that moves take some, and tells of the moves that begin.
+// slow makes every stream take a second, so that moves take some, and the preparation before them too, so that something can come
+// before the first. It tells of the moves that begin.
 func (i *interrupted) slow() (begun func() int) {
 	i.world.setGate(func(ctx context.Context, op fakeOp) error {
-		if op.What == "open" {
+		if op.What == "open" || op.What == "create bucket" {
 			return after(ctx, time.Second)
 		}
 		return nil
@@ -52,7 +53,7 @@ func TestAPauseHoldsWhatHasNotBegun(t *testing.T) {
 		begun := i.slow()
 		run := i.start()
 		assert.Equal(t, Rebalancing, run.now().State)
-		actortest.Elapse(500 * time.Millisecond)
+		actortest.Elapse(1500 * time.Millisecond)
 		flying := begun()
 		require.Positive(t, flying)
 		require.NoError(t, run.Pause(t.Context()))
