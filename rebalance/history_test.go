@@ -149,14 +149,14 @@ func TestHistory_24(t *testing.T) {
 			if op.Number != at {
 				return nil
 			}
+			mu.Lock() // before the claim, which ends the rebalance
+			defer mu.Unlock()
 			buckets := i.cluster.env.buckets
 			epoch, err := buckets.NextEpoch(ctx)
 			require.NoError(t, err)
 			require.NoError(t, buckets.Claim(ctx, "orders", epoch))
 			doc, err := buckets.Get(ctx, "orders")
 			require.NoError(t, err)
-			mu.Lock()
-			defer mu.Unlock()
 			claimed = doc.Map
 			return nil
 		})
