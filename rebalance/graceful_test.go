@@ -2,6 +2,7 @@ package rebalance
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -24,10 +25,10 @@ func (i *interrupted) gracefully(nodes ...string) *Run {
 func TestAGracefulFailoverLosesNothing(t *testing.T) {
 	inFakeCluster(t, func(t *testing.T, i *interrupted) {
 		before := i.chains()
-		var calmed int
+		var calmed atomic.Int32
 		i.world.setGate(func(_ context.Context, op fakeOp) error {
 			if op.What == "state dead" {
-				calmed++
+				calmed.Add(1)
 			}
 			return nil
 		})
@@ -41,7 +42,7 @@ func TestAGracefulFailoverLosesNothing(t *testing.T) {
 		require.NotNil(t, report.Failover)
 		require.NoError(t, report.Failover.Err)
 		assert.Empty(t, report.Failover.Buckets[0].Promoted, "it was the active of nothing any more")
-		assert.Zero(t, calmed)
+		assert.Zero(t, calmed.Load())
 		for vb, chain := range before {
 			assert.Equal(t, chain.Without("n0"), i.chains()[vb])
 		}

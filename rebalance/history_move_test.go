@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -402,16 +403,18 @@ func TestHistory_18(t *testing.T) {
 // it would let its clients wait.
 func TestHistory_19(t *testing.T) {
 	inMoveWorld(t, oldChain, func(t *testing.T, w *moveWorld) {
-		taking := false
+		var taking atomic.Bool // the gate is passed by several at a time
 		w.world.setGate(func(_ context.Context, op fakeOp) error {
-			taking = taking || op.What == "takeover"
+			if op.What == "takeover" {
+				taking.Store(true)
+			}
 			assert.NotEqual(t, "state pending", op.What)
-			if !taking {
+			if !taking.Load() {
 				assert.NotContains(t, slices.Collect(maps.Values(w.states())), isPending)
 			}
 			return nil
 		})
 		require.NoError(t, w.move(futureChain))
-		assert.True(t, taking)
+		assert.True(t, taking.Load())
 	})
 }

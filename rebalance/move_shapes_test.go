@@ -3,6 +3,7 @@ package rebalance
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -111,7 +112,7 @@ func TestShape_replica_leaves(t *testing.T) {
 func TestTheTopologyOfTheNewChainComesWithTheActivation(t *testing.T) {
 	old, wanted := vbmap.Chain{nodeA, nodeB}, vbmap.Chain{nodeN, nodeA}
 	inMoveWorld(t, old, func(t *testing.T, w *moveWorld) {
-		looked := 0
+		var looked atomic.Int32
 		w.world.setGate(func(_ context.Context, op fakeOp) error {
 			switch op.What {
 			case "takeover":
@@ -123,16 +124,16 @@ func TestTheTopologyOfTheNewChainComesWithTheActivation(t *testing.T) {
 			case "close":
 				assert.Equal(t, wanted, w.chain(), "committed")
 				assert.Equal(t, [][]string{wanted}, w.topology(nodeN))
-				looked++
+				looked.Add(1)
 				return nil
 			default:
 				return nil
 			}
 			assert.Equal(t, old, w.chain(), "not committed yet")
-			looked++
+			looked.Add(1)
 			return nil
 		})
 		require.NoError(t, w.move(wanted))
-		assert.Equal(t, 3, looked)
+		assert.EqualValues(t, 3, looked.Load())
 	})
 }
