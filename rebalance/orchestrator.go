@@ -167,11 +167,11 @@ func (o *orchestrator) remember(from actors.From) int {
 }
 
 func (o *orchestrator) start(c *actors.Context, from actors.From, m startCall) {
-	if o.run == nil {
+	accepted := o.machine.state == Idle
+	if accepted { // what is refused must not be taken for the next that is not
 		m.run.started = c.Clock().Now()
 		o.run = &runningRebalance{Run: m.run, request: m.request}
 	}
-	accepted := o.machine.state == Idle
 	o.perform(c, o.machine.start(o.remember(from), m.run.id))
 	if accepted {
 		o.performRetry(c, o.retry.started(m.run.id))
