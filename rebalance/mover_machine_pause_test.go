@@ -68,15 +68,15 @@ func (p *moverModel) perform(effects []moverEffect) {
 	require.LessOrEqual(p.t, p.ended, 1)
 }
 
-// take removes one of the moves that fly.
-func (p *moverModel) take(t *rapid.T) uint16 {
+// take removes one of the moves that fly, if any does.
+func (p *moverModel) take(t *rapid.T) (vb uint16, flies bool) {
 	if len(p.flying) == 0 {
-		t.Skip("none")
+		return 0, false
 	}
 	at := rapid.IntRange(0, len(p.flying)-1).Draw(t, "move")
-	vb := p.flying[at]
+	vb = p.flying[at]
 	p.flying = slices.Delete(p.flying, at, at+1)
-	return vb
+	return vb, true
 }
 
 func (p *moverModel) actions() map[string]func(*rapid.T) {
@@ -86,14 +86,19 @@ func (p *moverModel) actions() map[string]func(*rapid.T) {
 			p.perform(p.m.pause(p.paused))
 		},
 		"backfilled": func(t *rapid.T) {
-			vb := p.take(t)
-			p.flying = append(p.flying, vb)
-			p.perform(p.m.backfillDone(vb))
+			if vb, flies := p.take(t); flies {
+				p.flying = append(p.flying, vb)
+				p.perform(p.m.backfillDone(vb))
+			}
 		},
-		"moved": func(t *rapid.T) { p.perform(p.m.moveEnded(p.take(t), nil, nil)) },
+		"moved": func(t *rapid.T) {
+			if vb, flies := p.take(t); flies {
+				p.perform(p.m.moveEnded(vb, nil, nil))
+			}
+		},
 		"stop": func(t *rapid.T) {
 			if rapid.IntRange(0, 9).Draw(t, "rarely") > 0 {
-				t.Skip()
+				return
 			}
 			p.stopped = p.stopped || p.ended == 0
 			p.perform(p.m.stop())
@@ -103,7 +108,7 @@ func (p *moverModel) actions() map[string]func(*rapid.T) {
 		},
 		"crash": func(t *rapid.T) {
 			if p.stopped || rapid.IntRange(0, 9).Draw(t, "rarely") > 0 {
-				t.Skip()
+				return
 			}
 			p.crashed = p.crashed || p.ended == 0
 			p.perform(p.m.linkCrashed(dcp.LinkCrashed{Link: dcp.Link{Producer: "n0", Consumer: "n1"}, Reason: dcp.ErrSocketClosed}))

@@ -290,7 +290,7 @@ func TestAReplicaSaysWhatItHas(t *testing.T) {
 			"persisted": func(t *rapid.T) { persisted = rapid.Uint64Range(persisted, high).Draw(t, "seqno") },
 			"completed": func(t *rapid.T) {
 				if len(d.queue) == 0 {
-					t.Skip("nothing to end")
+					return
 				}
 				w := rapid.SampledFrom(d.queue).Draw(t, "which")
 				d.completed(w.seqno)

@@ -137,6 +137,23 @@ func TestNoTestSleeps(t *testing.T) {
 	}
 }
 
+// A test that is skipped is not there, and an action of a property that does not apply now does nothing.
+func TestNoTestIsSkipped(t *testing.T) {
+	for _, s := range house(t) {
+		if !s.test {
+			continue
+		}
+		ast.Inspect(s.ast, func(n ast.Node) bool {
+			if call, ok := n.(*ast.CallExpr); ok {
+				if f, ok := call.Fun.(*ast.SelectorExpr); ok {
+					assert.NotContainsf(t, []string{"Skip", "Skipf", "SkipNow"}, f.Sel.Name, "%s: a skip", s.at(n))
+				}
+			}
+			return true
+		})
+	}
+}
+
 // ofTime says whether an expression names that function of package time.
 func ofTime(e ast.Expr, name string) bool {
 	f, ok := e.(*ast.SelectorExpr)
