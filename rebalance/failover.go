@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 )
@@ -72,14 +71,10 @@ func (b *BucketFailover) describe() {
 
 // problem is what was not done.
 func (b *BucketFailover) problem() error {
-	if len(b.Refused) == 0 && len(b.Errs) == 0 {
-		return nil
+	if problems := allProblems(b.Errs, b.Refused); len(problems) > 0 {
+		return &FailoverError{Bucket: b.Name, Errs: problems}
 	}
-	problem := &FailoverError{Bucket: b.Name, Errs: slices.Clone(b.Errs)}
-	for _, vb := range sortedKeys(b.Refused) {
-		problem.Errs = append(problem.Errs, b.Refused[vb])
-	}
-	return problem
+	return nil
 }
 
 // FailoverError is what a failover could not do in a bucket.
@@ -90,15 +85,7 @@ type FailoverError struct {
 }
 
 func (e *FailoverError) Error() string {
-	texts := make([]string, 0, describedProblems+1)
-	for i, err := range e.Errs {
-		if i == describedProblems {
-			texts = append(texts, fmt.Sprintf("… (%d in all)", len(e.Errs)))
-			break
-		}
-		texts = append(texts, err.Error())
-	}
-	return fmt.Sprintf("failover of %q is not complete: %s", e.Bucket, strings.Join(texts, "; "))
+	return fmt.Sprintf("failover of %q is not complete: %s", e.Bucket, listed(e.Errs))
 }
 
 // Unwrap gives errors.Is and errors.As the single problems.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/shearpin/shearpin/actors"
@@ -89,14 +88,9 @@ func (r JanitorReport) Fixes() int {
 // Problem is what the run could not repair: nil, or a *JanitorError for the first bucket with a problem.
 func (r JanitorReport) Problem() error {
 	for _, b := range r.Buckets {
-		if len(b.Errs) == 0 && len(b.Held) == 0 {
-			continue
+		if problems := allProblems(b.Errs, b.Held); len(problems) > 0 {
+			return &JanitorError{Bucket: b.Name, Errs: problems}
 		}
-		problem := &JanitorError{Bucket: b.Name, Errs: b.Errs}
-		for _, vb := range sortedKeys(b.Held) {
-			problem.Errs = append(problem.Errs, b.Held[vb])
-		}
-		return problem
 	}
 	return nil
 }
@@ -109,15 +103,7 @@ type JanitorError struct {
 }
 
 func (e *JanitorError) Error() string {
-	texts := make([]string, 0, describedProblems+1)
-	for i, err := range e.Errs {
-		if i == describedProblems {
-			texts = append(texts, fmt.Sprintf("… (%d in all)", len(e.Errs)))
-			break
-		}
-		texts = append(texts, err.Error())
-	}
-	return fmt.Sprintf("janitor could not repair %q: %s", e.Bucket, strings.Join(texts, "; "))
+	return fmt.Sprintf("janitor could not repair %q: %s", e.Bucket, listed(e.Errs))
 }
 
 // Unwrap gives errors.Is and errors.As the single problems.

@@ -30,6 +30,7 @@ func (e *LostVBuckets) Error() string {
 // repaired is nil if the janitor has left the bucket so that it can be moved. Vbuckets that are lost for good are made anew.
 func (w *bucketWork) repaired(report JanitorReport) error {
 	lost := &LostVBuckets{Bucket: w.name, FailedOver: namesOf(w.env.nodes.failedOver())}
+	report.Buckets = slices.Clone(report.Buckets) // others read it too
 	for i := range report.Buckets {
 		report.Buckets[i].Held = maps.Clone(report.Buckets[i].Held)
 		maps.DeleteFunc(report.Buckets[i].Held, func(vb uint16, hold error) bool {
