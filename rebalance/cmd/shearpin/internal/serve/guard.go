@@ -21,7 +21,9 @@ const (
 	maxPlan = 64 << 20
 	// maxRequests bounds the requests that are being served, streams included.
 	maxRequests = 64
-	// writeLimit is for an answer, or for a line of a stream, to be taken by who asked.
+	// readLimit is for a request to come, and writeLimit for an answer, or for a line of a stream, to be taken by who asked. It is
+	// the longer one: whose request does not come is told so.
+	readLimit  = 20 * time.Second
 	writeLimit = 30 * time.Second
 )
 
@@ -113,9 +115,10 @@ func unreadable(err error) error {
 	return p
 }
 
-// extend gives a request longer than others have: limit from now until its answer is taken.
+// extend gives a request longer than others have: limit from now for what is done, besides what its body and its answer have.
 func extend(w http.ResponseWriter, limit time.Duration) {
-	c := http.NewResponseController(w)
-	_ = c.SetReadDeadline(time.Time{})
-	_ = c.SetWriteDeadline(time.Now().Add(limit)) // who cannot be given longer has less
+	c, until := http.NewResponseController(w), time.Now().Add(limit)
+	// Who cannot be given longer has less.
+	_ = c.SetReadDeadline(until.Add(readLimit))
+	_ = c.SetWriteDeadline(until.Add(writeLimit))
 }

@@ -26,7 +26,7 @@ func (l lines) write(v any) error {
 }
 
 func (l lines) raw(text []byte) error {
-	extend(l.w, writeLimit)
+	extend(l.w, 0)
 	_, err := l.w.Write(text)
 	return err
 }

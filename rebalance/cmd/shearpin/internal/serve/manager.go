@@ -128,7 +128,7 @@ func (m *Manager) listen(ctx context.Context) error {
 // serve answers at one door until the manager closes.
 func (m *Manager) serve(listener net.Listener, handler http.Handler) {
 	server := &http.Server{
-		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: writeLimit,
+		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: readLimit, WriteTimeout: writeLimit,
 		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(m.log.Handler(), slog.LevelWarn),
 		BaseContext: func(net.Listener) context.Context { return m.life },
 	}
