@@ -18,7 +18,11 @@ func (m *Manager) failover(ctx context.Context, r *http.Request) (any, error) {
 		if in.AllowUnsafe {
 			return nil, &control.FieldError{Field: "allow_unsafe", Value: true, Why: "cannot be together with graceful"}
 		}
-		return m.failoverGracefully(ctx, in.Nodes)
+		run, err := m.begin(ctx, func(ctx context.Context) (*rebalance.Run, error) { return m.cluster.GracefulFailover(ctx, in.Nodes) })
+		if err != nil {
+			return nil, err
+		}
+		return control.Started{ID: run.ID()}, nil
 	}
 	report, err := m.cluster.Failover(ctx, in.FailoverRequest)
 	if err != nil {
@@ -29,19 +33,6 @@ func (m *Manager) failover(ctx context.Context, r *http.Request) (any, error) {
 		note(out.Problems, b.Name, b.Errs, b.Refused)
 	}
 	return out, nil
-}
-
-func (m *Manager) failoverGracefully(ctx context.Context, nodes []string) (any, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.isClosing() {
-		return nil, errClosing
-	}
-	run, err := m.cluster.GracefulFailover(ctx, nodes)
-	if err != nil {
-		return nil, err
-	}
-	return control.Started{ID: run.ID()}, nil
 }
 
 // addBack makes a node active again that was failed over.

@@ -41,11 +41,10 @@ type Manager struct {
 
 	// closing is closed when the manager begins to close, ready when the buckets are there.
 	closing, ready chan struct{}
-	// streams are those that tell of rebalances.
-	streams sync.WaitGroup
+	// starts are of rebalances, streams tell of them; none begins when the manager closes.
+	starts, streams sync.WaitGroup
 
-	// mu orders the starts of rebalances with the beginning of the end.
-	mu        sync.Mutex
+	mu        sync.Mutex // orders what enters a group with the beginning of the end
 	followers map[string]*follower
 }
 
@@ -222,14 +221,31 @@ func (m *Manager) createBuckets() {
 // Close stops a rebalance that runs, answers what can be answered, and closes everything. The nodes are left as they are. What is
 // still open when ctx ends is left.
 func (m *Manager) Close(ctx context.Context) error {
-	m.mu.Lock()
-	close(m.closing)
-	m.mu.Unlock()
+	m.shut(ctx)
 	m.stopRebalance(ctx)
 	telling, cancel := context.WithTimeout(ctx, tellLimit)
 	defer cancel()
 	_ = wait(telling, &m.streams) // who has not taken the report by then does not get it
 	return m.release(ctx)
+}
+
+// shut lets no rebalance begin any more; one that is just being started has been when it returns, unless ctx ends before.
+func (m *Manager) shut(ctx context.Context) {
+	m.mu.Lock()
+	close(m.closing)
+	m.mu.Unlock()
+	_ = wait(ctx, &m.starts) // it is broken off with all other requests then
+}
+
+// enter reports whether a group has one more, which is for the caller to take out: not when the manager closes.
+func (m *Manager) enter(group *sync.WaitGroup) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.isClosing() {
+		return false
+	}
+	group.Add(1)
+	return true
 }
 
 // tellLimit is for those who follow a rebalance to take its report when the manager closes.

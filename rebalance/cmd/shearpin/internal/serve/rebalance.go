@@ -63,7 +63,7 @@ func (m *Manager) rebalance(ctx context.Context, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	run, err := m.begin(ctx, in)
+	run, err := m.begin(ctx, func(ctx context.Context) (*rebalance.Run, error) { return Begin(ctx, m.cluster, in) })
 	if err != nil {
 		return nil, err
 	}
@@ -77,14 +77,15 @@ func (m *Manager) rebalance(ctx context.Context, r *http.Request) (any, error) {
 	return control.Started{ID: run.ID()}, nil
 }
 
-// begin starts a rebalance, unless the manager is closing.
-func (m *Manager) begin(ctx context.Context, in control.RebalanceRequest) (*rebalance.Run, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.isClosing() {
+// begin has a rebalance started, unless the manager is closing.
+func (m *Manager) begin(ctx context.Context, start func(ctx context.Context) (*rebalance.Run, error)) (*rebalance.Run, error) {
+	if !m.enter(&m.starts) {
 		return nil, errClosing
 	}
-	return Begin(ctx, m.cluster, in)
+	defer m.starts.Done()
+	ctx, cancel := context.WithTimeout(ctx, quick)
+	defer cancel()
+	return start(ctx)
 }
 
 // Begin makes the nodes known that a request adds, and starts the rebalance.
@@ -129,15 +130,10 @@ func (m *Manager) find(r *http.Request) (*rebalance.Run, error) {
 	return nil, &control.Problem{Code: control.CodeNoRebalance, Text: fmt.Sprintf("no rebalance %q is running or has just ended", id), Field: "id", Value: id}
 }
 
-// follower is the one of a rebalance, for a stream that ends with streams.Done. It is made when somebody asks for the first time;
-// when the manager closes there is none.
+// follower is the one of a rebalance. It is made when somebody asks for the first time.
 func (m *Manager) follower(run *rebalance.Run) *follower {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.isClosing() {
-		return nil
-	}
-	m.streams.Add(1)
 	f := m.followers[run.ID()]
 	if f == nil {
 		f = follow(run)
@@ -158,12 +154,12 @@ func (m *Manager) progress(w http.ResponseWriter, r *http.Request) {
 		control.Refuse(w, err)
 		return
 	}
-	if f := m.follower(run); f != nil {
-		defer m.streams.Done()
-		f.stream(w, r)
+	if !m.enter(&m.streams) {
+		control.Refuse(w, errClosing)
 		return
 	}
-	control.Refuse(w, errClosing)
+	defer m.streams.Done()
+	m.follower(run).stream(w, r)
 }
 
 func (m *Manager) stop(ctx context.Context, r *http.Request) (any, error) {
