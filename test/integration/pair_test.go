@@ -62,6 +62,8 @@ type pair struct {
 	// hooks bend the nodes, if there is no plan; tune changes the options of managers that are started.
 	hooks kvnode.Interceptor
 	tune  func(*dcp.Options)
+	// listen is where a node's connections come from, if not from a port of its own.
+	listen func() net.Listener
 	// script breaks the nodes.
 	script *fault.Script
 
@@ -90,6 +92,9 @@ func newPair(t *testing.T, kind fault.Kind, limits dcp.Limits, prepare ...func(*
 		opts := kvnode.Options{Name: name, User: user, Password: password, Hooks: p.hooks, Faults: p.script}
 		if p.plan != nil {
 			opts.Hooks = p.plan.For(name)
+		}
+		if p.listen != nil {
+			opts.Listener = p.listen()
 		}
 		node, err := kvnode.Start(opts)
 		require.NoError(t, err)

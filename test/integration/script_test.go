@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"net"
 	"testing"
 	"time"
 
@@ -120,9 +121,27 @@ func TestASilentSetUpIsAnErrorInTime(t *testing.T) {
 	}
 }
 
+// shallow accepts sockets that take in little. The kernel would let what nobody reads grow beyond what flow control lets out, and
+// then nothing waits for the peer.
+type shallow struct{ net.Listener }
+
+func (l shallow) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err == nil {
+		err = conn.(*net.TCPConn).SetReadBuffer(64 << 10)
+	}
+	return conn, err
+}
+
 // A consumer that stops reading in the middle of a stream: the bytes that wait for it are noticed.
 func TestAConsumerThatStopsReadingIsFoundOut(t *testing.T) {
-	p := newPair(t, healthy, dcp.Limits{Stall: 300 * time.Millisecond})
+	p := newPair(t, healthy, dcp.Limits{Stall: 300 * time.Millisecond}, func(p *pair) {
+		p.listen = func() net.Listener {
+			l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			return shallow{l}
+		}
+	})
 	require.NoError(t, p.apply(10))
 	f := p.fault(fault.Rule{Match: at(fault.Consumer, fault.Received, mcbp.OpDCPMutation), Times: 1, Do: fault.StopReading{}})
 	large := make([]byte, 1<<20)
