@@ -167,15 +167,18 @@ func (o *orchestrator) remember(from actors.From) int {
 }
 
 func (o *orchestrator) start(c *actors.Context, from actors.From, m startCall) {
-	accepted := o.machine.state == Idle
-	if accepted { // what is refused must not be taken for the next that is not
-		m.run.started = c.Clock().Now()
-		o.run = &runningRebalance{Run: m.run, request: m.request}
-	}
-	o.perform(c, o.machine.start(o.remember(from), m.run.id))
+	effects, accepted := o.machine.start(o.remember(from), m.run.id)
 	if accepted {
-		o.performRetry(c, o.retry.started(m.run.id))
+		o.take(c, m.run, m.request)
 	}
+	o.perform(c, effects)
+}
+
+// take makes a rebalance that was accepted the one that runs, and gives up what was to be tried again.
+func (o *orchestrator) take(c *actors.Context, run *Run, request Request) {
+	run.started = c.Clock().Now()
+	o.run = &runningRebalance{Run: run, request: request}
+	o.performRetry(c, o.retry.started(run.id))
 }
 
 // newRunID names a rebalance.

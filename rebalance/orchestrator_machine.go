@@ -81,19 +81,19 @@ const (
 
 func newOrchestratorMachine() *orchestratorMachine { return &orchestratorMachine{state: Idle} }
 
-// start takes the request for a rebalance. One that comes while the janitor runs is accepted: the rebalance's own first
-// step waits for the janitor.
-func (m *orchestratorMachine) start(caller int, run string) []orchestratorEffect {
+// start takes the request for a rebalance, and reports whether it is accepted. One that comes while the janitor runs is: the
+// rebalance's own first step waits for the janitor.
+func (m *orchestratorMachine) start(caller int, run string) (effects []orchestratorEffect, accepted bool) {
 	if m.state != Idle {
-		return []orchestratorEffect{answerCaller{ID: caller, Err: m.busy()}}
+		return []orchestratorEffect{answerCaller{ID: caller, Err: m.busy()}}, false
 	}
 	m.state, m.run, m.again = Rebalancing, run, ""
-	effects := []orchestratorEffect{startRebalance{run}, answerCaller{ID: caller}}
+	effects = []orchestratorEffect{startRebalance{run}, answerCaller{ID: caller}}
 	for _, late := range m.nextFor {
 		effects = append(effects, answerCaller{ID: late, Err: ErrRebalanceRunning})
 	}
 	m.nextFor = nil
-	return effects
+	return effects, true
 }
 
 // stop takes the request to stop a rebalance. One that has ended already is stopped.

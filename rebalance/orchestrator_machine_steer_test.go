@@ -19,7 +19,7 @@ func TestAPausedRebalanceIsTheOneThatRuns(t *testing.T) {
 	assert.Equal(t, Paused, m.state)
 	assert.Equal(t, []orchestratorEffect{steerRebalance{5, pauseMoves{true}}}, m.steer(5, "r1", pauseMoves{true}), "once more")
 	assert.Equal(t, Paused, m.state)
-	assert.Equal(t, []orchestratorEffect{answerCaller{ID: 6, Err: ErrRebalanceRunning}}, m.start(6, "r2"))
+	assert.Equal(t, []orchestratorEffect{answerCaller{ID: 6, Err: ErrRebalanceRunning}}, starting(m, 6, "r2"))
 	assert.Equal(t, []orchestratorEffect{answerCaller{ID: 7, Err: ErrRebalanceRunning}}, m.clean(7, reasonDemand))
 	assert.Empty(t, m.clean(0, reasonPeriodic))
 	assert.Equal(t, []orchestratorEffect{steerRebalance{8, abortMove{"orders", 3}}}, m.steer(8, "r1", abortMove{"orders", 3}))
@@ -82,7 +82,7 @@ func TestEveryCallerOfASteeredRebalanceIsAnswered(t *testing.T) {
 				if running == "" {
 					running, stopping = "r", false
 				}
-				perform(m.start(caller, "r"))
+				perform(starting(m, caller, "r"))
 			},
 			"steer": func(t *rapid.T) {
 				caller++

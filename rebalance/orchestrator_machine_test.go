@@ -9,16 +9,26 @@ import (
 	"pgregory.net/rapid"
 )
 
+// starting is what comes of a request for a rebalance.
+func starting(m *orchestratorMachine, caller int, run string) []orchestratorEffect {
+	effects, _ := m.start(caller, run)
+	return effects
+}
+
 func TestOneRebalanceAtATime(t *testing.T) {
 	m := newOrchestratorMachine()
-	assert.Equal(t, []orchestratorEffect{startRebalance{"r1"}, answerCaller{ID: 1}}, m.start(1, "r1"))
-	assert.Equal(t, []orchestratorEffect{answerCaller{ID: 2, Err: ErrRebalanceRunning}}, m.start(2, "r2"))
+	assert.Equal(t, []orchestratorEffect{startRebalance{"r1"}, answerCaller{ID: 1}}, starting(m, 1, "r1"))
+	assert.Equal(t, []orchestratorEffect{answerCaller{ID: 2, Err: ErrRebalanceRunning}}, starting(m, 2, "r2"))
 	assert.Equal(t, []orchestratorEffect{answerCaller{ID: 3}, stopRebalance{"r1"}}, m.stop(3, "r1"))
 	assert.Equal(t, Stopping, m.state)
-	assert.Equal(t, []orchestratorEffect{answerCaller{ID: 4, Err: ErrRebalanceRunning}}, m.start(4, "r2"))
+	_, accepted := m.start(6, "r3")
+	assert.False(t, accepted)
+	assert.Equal(t, []orchestratorEffect{answerCaller{ID: 4, Err: ErrRebalanceRunning}}, starting(m, 4, "r2"))
 	assert.Equal(t, []orchestratorEffect{answerCaller{ID: 5}}, m.stop(5, "r1"), "stopping already")
 	assert.Equal(t, []orchestratorEffect{runJanitor{reasonStopped}}, m.ended("r1", Stopped))
 	assert.Equal(t, Idle, m.state)
+	_, accepted = m.start(7, "r4")
+	assert.True(t, accepted)
 }
 
 // Stop racing with completion gives exactly one of the two (history 20).
@@ -71,7 +81,7 @@ func TestARebalanceStartsWhileTheJanitorRuns(t *testing.T) {
 	m.clean(1, reasonDemand)
 	m.clean(2, reasonDemand)
 	assert.Equal(t, []orchestratorEffect{startRebalance{"r1"}, answerCaller{ID: 3}, answerCaller{ID: 2, Err: ErrRebalanceRunning}},
-		m.start(3, "r1"))
+		starting(m, 3, "r1"))
 	assert.Equal(t, []orchestratorEffect{answerCaller{ID: 1}}, m.cleaned(nil), "and does not run again")
 }
 
@@ -110,7 +120,7 @@ func TestEveryCallerIsAnsweredOnce(t *testing.T) {
 			switch rapid.IntRange(0, 5).Draw(t, "event") {
 			case 0:
 				open[id] = true
-				perform(m.start(id, "r"+string(rune('0'+id))))
+				perform(starting(m, id, "r"+string(rune('0'+id))))
 			case 1:
 				open[id] = true
 				perform(m.stop(id, running))

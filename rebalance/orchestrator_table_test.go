@@ -38,7 +38,7 @@ var orchestratorEvents = []struct {
 	name  string
 	event func(m *orchestratorMachine) []orchestratorEffect
 }{
-	{"start", func(m *orchestratorMachine) []orchestratorEffect { return m.start(50, "r2") }},
+	{"start", func(m *orchestratorMachine) []orchestratorEffect { return starting(m, 50, "r2") }},
 	{"stop", func(m *orchestratorMachine) []orchestratorEffect { return m.stop(50, "r1") }},
 	{"stop of another", func(m *orchestratorMachine) []orchestratorEffect { return m.stop(50, "r0") }},
 	{"stop overdue", func(m *orchestratorMachine) []orchestratorEffect { return m.stopOverdue("r1") }},

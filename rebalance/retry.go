@@ -123,16 +123,17 @@ func (o *orchestrator) performRetry(c *actors.Context, effects []retryEffect) {
 
 // startRetry starts a rebalance that nobody waits for.
 func (o *orchestrator) startRetry(c *actors.Context, operation retryOperation) {
-	if o.machine.state != Idle {
+	run := newRun(c.Self())
+	run.retryOf = operation.First
+	o.lastID++
+	effects, accepted := o.machine.start(o.lastID, run.id)
+	if !accepted {
 		o.performRetry(c, o.retry.refused())
 		return
 	}
-	run := newRun(c.Self())
-	run.retryOf, run.started = operation.First, c.Clock().Now()
-	o.run = &runningRebalance{Run: run, request: operation.Request}
 	o.retry.retrying(run.id)
-	o.lastID++
-	o.perform(c, o.machine.start(o.lastID, run.id))
+	o.take(c, run, operation.Request)
+	o.perform(c, effects)
 }
 
 // pendingRetry is what waits, and for how long.
