@@ -39,7 +39,7 @@ func (e *environment) chooseBuckets(ctx context.Context, names []string) ([]stri
 	if len(names) > 0 {
 		for _, name := range names {
 			if _, err := e.buckets.Get(ctx, name); err != nil {
-				return nil, err
+				return nil, fmt.Errorf("rebalance: Request.Buckets: %w", err)
 			}
 		}
 		return names, nil

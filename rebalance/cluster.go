@@ -144,7 +144,8 @@ func (c *Cluster) CreateBucket(ctx context.Context, config BucketConfig) error {
 
 // Rebalance starts to spread the buckets evenly over the nodes of the request, and returns at once. It fails with
 // [ErrRebalanceRunning] if there is one already, with a *[PlanChangedError] if the request has a plan that does not fit any
-// more, and with a *[NotActiveError] if it names a member that was failed over.
+// more, with a *[NotActiveError] if it names a member that was failed over, and with an error that wraps store.ErrNotFound if
+// it names a bucket that does not exist.
 func (c *Cluster) Rebalance(ctx context.Context, request Request) (*Run, error) {
 	if err := request.validate(); err != nil {
 		return nil, err
@@ -156,6 +157,11 @@ func (c *Cluster) Rebalance(ctx context.Context, request Request) (*Run, error) 
 	}
 	if _, err := c.env.nodes.keepers(request.Keep); err != nil {
 		return nil, err
+	}
+	if len(request.Buckets) > 0 {
+		if _, err := c.env.chooseBuckets(ctx, request.Buckets); err != nil {
+			return nil, c.closedError(err)
+		}
 	}
 	return c.run(ctx, request)
 }

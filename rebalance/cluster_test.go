@@ -78,15 +78,18 @@ func TestNodesAreAddedOnce(t *testing.T) {
 	})
 }
 
-func TestARebalanceOfAnUnknownBucketFails(t *testing.T) {
+func TestARebalanceOfAnUnknownBucketIsRefused(t *testing.T) {
 	inFakeCluster(t, func(t *testing.T, i *interrupted) {
-		run, err := i.cluster.Rebalance(t.Context(), Request{Buckets: []string{"orders", "nothing"}})
+		request := Request{Buckets: []string{"orders", "nothing"}}
+		_, err := i.cluster.Rebalance(t.Context(), request)
+		require.ErrorIs(t, err, store.ErrNotFound)
+		require.ErrorContains(t, err, `Request.Buckets: bucket "nothing"`)
+		_, err = i.cluster.Plan(t.Context(), request)
+		require.ErrorIs(t, err, store.ErrNotFound)
+		assert.Nil(t, i.cluster.CurrentRun())
+		reports, err := i.cluster.Reports(t.Context())
 		require.NoError(t, err)
-		report, err := run.Wait(t.Context())
-		require.NoError(t, err)
-		assert.Equal(t, Failed, report.Outcome)
-		require.ErrorIs(t, report.Err, store.ErrNotFound)
-		assert.Empty(t, report.Buckets)
+		assert.Empty(t, reports, "nothing has begun")
 	})
 }
 

@@ -185,6 +185,8 @@ func TestWhatIsWrongWithARequestIsSaidWithItsCode(t *testing.T) {
 		{http.MethodPost, "/api/v1/rebalances", `{"remove": ["n7"]}`, 404, control.CodeUnknownNode, `unknown node \"n7\"`},
 		{http.MethodPost, "/api/v1/rebalances", `{"remove": ["n0", "n1"]}`, 400, control.CodeBadRequest, "nobody would be left"},
 		{http.MethodPost, "/api/v1/rebalances", `{"remove": ["n0"], "keep": ["n1"]}`, 400, control.CodeBadRequest, "cannot be together"},
+		{http.MethodPost, "/api/v1/rebalances", `{"buckets": ["none"]}`, 404, control.CodeNotFound, `Request.Buckets: bucket \"none\"`},
+		{http.MethodPost, "/api/v1/plan", `{"buckets": ["none"]}`, 404, control.CodeNotFound, `Request.Buckets: bucket \"none\"`},
 		{http.MethodPost, "/api/v1/plan", `{"add": [{"name": "n2", "addr": "127.0.0.1:1"}]}`, 400, control.CodeBadRequest, "a plan changes nothing"},
 		{http.MethodPost, "/api/v1/rebalances", `{"keep": ["n0"], "plan": {"version": 1}}`, 400, control.CodeBadRequest, "comes alone"},
 		{http.MethodGet, "/api/v1/rebalances/current/progress", "", 404, control.CodeNoRebalance, "no rebalance is running"},
