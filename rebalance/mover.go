@@ -91,9 +91,7 @@ func (m *mover) HandleInfo(c *actors.Context, msg any) error {
 		return m.perform(c, m.machine.backfillDone(msg.vb))
 	case moveEnded:
 		m.measure(c)
-		err := m.perform(c, m.machine.moveEnded(msg.vb, msg.err, msg.leftovers))
-		m.tell(c, msg.vb, msg.err)
-		return err
+		return m.ended(c, msg)
 	case replicationNews:
 		return m.perform(c, m.news(msg.event))
 	case moveAbortRefused:
@@ -166,7 +164,19 @@ func (m *mover) moveDied(c *actors.Context, exit actors.Exit) error {
 		return nil
 	}
 	err := &MoveError{VB: vb, From: plan.From, To: plan.destination(), Err: exit.Reason}
-	return m.perform(c, m.machine.moveEnded(vb, err, nil))
+	return m.ended(c, moveEnded{vb: vb, err: err})
+}
+
+// ended takes the end of a move and tells it: before all that follows from it, which may be the end of the account, unless
+// it is a failure, whose cause is still to be found.
+func (m *mover) ended(c *actors.Context, e moveEnded) error {
+	effects := m.machine.moveEnded(e.vb, e.err, e.leftovers)
+	if _, failed := m.machine.flying[e.vb]; !failed {
+		m.tell(c, e.vb, e.err)
+	}
+	err := m.perform(c, effects)
+	m.tell(c, e.vb, e.err)
+	return err
 }
 
 func (m *mover) perform(c *actors.Context, effects []moverEffect) error {
