@@ -19,6 +19,9 @@ const Current = "current"
 // Heartbeat is the longest that a stream is silent. A client that hears nothing for several of them may give up.
 const Heartbeat = 2 * time.Second
 
+// Longest is what a manager has for a request that is answered at once, when nodes have to do something for it.
+const Longest = 10 * time.Minute
+
 // RebalanceRequest starts a rebalance.
 type RebalanceRequest struct {
 	// Add are nodes to make known first.

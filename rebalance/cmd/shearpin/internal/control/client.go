@@ -67,9 +67,11 @@ func newClient(base, where, token string, dial func(ctx context.Context, network
 // Close lets go of connections that are not in use.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// Do sends a request and reads the answer into out, if that is not nil. A refusal is a *[Problem], a manager that is not there
-// an *[UnreachableError].
+// Do sends a request and reads the answer into out, if that is not nil. A refusal is a *[Problem], a manager that is not there,
+// or hangs, an *[UnreachableError].
 func (c *Client) Do(ctx context.Context, method, path string, in, out any) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, Longest+patience, &UnreachableError{Where: c.where, Err: errSilent})
+	defer cancel()
 	answer, err := c.send(ctx, method, path, in)
 	if err != nil {
 		return err
@@ -139,7 +141,7 @@ func refusal(answer *http.Response) error {
 	return body.Error
 }
 
-// errSilent says that a stream was silent for too long.
+// errSilent says that a manager was silent for too long.
 var errSilent = errors.New("it has said nothing for too long")
 
 // stream yields the objects of an answer that goes on, until it ends. After an error, which is the last that it yields, nothing

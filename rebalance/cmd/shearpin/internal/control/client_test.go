@@ -106,26 +106,48 @@ func TestAStreamThatIsCutIsNoReport(t *testing.T) {
 	}
 }
 
-// A manager that hangs with its stream open is noticed.
-func TestAStreamThatIsSilentIsGivenUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ours, theirs := net.Pipe()
-		defer theirs.Close()
-		client := control.NewClientOn(func(context.Context, string, string) (net.Conn, error) { return ours, nil })
-		go func() {
-			buffer := make([]byte, 4096)
-			_, _ = theirs.Read(buffer)
-			_, _ = theirs.Write([]byte("HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n\r\n" + `{"progress":{}}` + "\n"))
-		}()
-		began := time.Now()
-		var last error
-		for _, err := range client.Follow(t.Context(), "abc") {
+// A manager that hangs is noticed: with a stream open, in the middle of an answer, or before it.
+func TestAManagerThatIsSilentIsGivenUp(t *testing.T) {
+	follow := func(ctx context.Context, client *control.Client) (last error) {
+		for _, err := range client.Follow(ctx, "abc") {
 			last = err
 		}
-		require.ErrorContains(t, last, "it has said nothing for too long")
-		assert.Equal(t, 20*time.Second, time.Since(began))
-		client.Close()
-	})
+		return last
+	}
+	ask := func(ctx context.Context, client *control.Client) error {
+		return client.Do(ctx, http.MethodGet, "/", nil, nil)
+	}
+	for name, c := range map[string]struct {
+		says  string
+		ask   func(context.Context, *control.Client) error
+		after time.Duration
+	}{
+		"stream": {
+			says: "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n\r\n" + `{"progress":{}}` + "\n", ask: follow, after: 20 * time.Second,
+		},
+		"half an answer": {says: "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{", ask: ask, after: control.Longest + 20*time.Second},
+		"no answer":      {ask: ask, after: control.Longest + 20*time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ours, theirs := net.Pipe()
+				defer theirs.Close()
+				client := control.NewClientOn(func(context.Context, string, string) (net.Conn, error) { return ours, nil })
+				go func() {
+					buffer := make([]byte, 4096)
+					_, _ = theirs.Read(buffer)
+					_, _ = theirs.Write([]byte(c.says))
+				}()
+				began := time.Now()
+				err := c.ask(t.Context(), client)
+				var unreachable *control.UnreachableError
+				require.ErrorAs(t, err, &unreachable)
+				require.ErrorContains(t, err, "it has said nothing for too long")
+				assert.Equal(t, c.after, time.Since(began))
+				client.Close()
+			})
+		})
+	}
 }
 
 func TestProblems(t *testing.T) {

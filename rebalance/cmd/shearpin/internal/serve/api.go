@@ -23,7 +23,7 @@ const (
 	// quick is for what needs no node.
 	quick = 10 * time.Second
 	// long is for what nodes have to do.
-	long = 10 * time.Minute
+	long = control.Longest
 )
 
 // route is one path.

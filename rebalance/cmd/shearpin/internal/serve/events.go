@@ -36,8 +36,12 @@ func (m *Manager) events(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
 	news := make(chan rebalance.LoggedEvent, eventsAhead)
+	defer func() {
+		cancel()
+		for range news { // until who reads the log has ended
+		}
+	}()
 	go func() {
 		defer close(news)
 		for event := range m.cluster.FollowEventLog(ctx, since) {
