@@ -149,6 +149,18 @@ func (c *client) agreeUntil(opcode mcbp.Opcode) mcbp.Frame {
 	}
 }
 
+// incoming has the consumer of a connection ask for vbucket 7, and begins a snapshot from 1 to end. What the producer, which the test
+// plays, sends next carries the opaque.
+func (c *client) incoming(end uint64) mcbp.Opaque {
+	c.t.Helper()
+	c.write(mcbp.AddStream{VBucket: 7, Opaque: mcbp.Opaque{0xff, 0, 1, 0xff}}.Append(nil))
+	opaque := c.agreeUntil(mcbp.OpDCPStreamReq).Opaque()
+	c.write(mcbp.StreamRequestAnswer{Opaque: opaque, Log: []mcbp.FailoverEntry{{UUID: 77}}}.Append(nil))
+	c.agreeUntil(mcbp.OpDCPAddStream)
+	c.write(mcbp.SnapshotMarker{VBucket: 7, Opaque: opaque, Start: 1, End: end, Flags: mcbp.SnapshotMemory}.Append(nil))
+	return opaque
+}
+
 // do sends a request under a fresh opaque and returns the answer.
 func (c *client) do(p *mcbp.Packet) mcbp.Frame {
 	c.t.Helper()

@@ -44,14 +44,10 @@ func TestAnAbortIsOfWhatWasBefore(t *testing.T) {
 	admin := login(t, n)
 	admin.setVBucket(7, mcbp.VBucketReplica)
 	c := openDCP(t, n, kvnode.RoleConsumer, testLink, "n1")
-	c.write(mcbp.AddStream{VBucket: 7, Opaque: mcbp.Opaque{0xff, 0, 1, 0xff}}.Append(nil))
-	request := c.agreeUntil(mcbp.OpDCPStreamReq)
-	c.write(mcbp.StreamRequestAnswer{Opaque: request.Opaque(), Log: []mcbp.FailoverEntry{{UUID: 77}}}.Append(nil))
-	c.agreeUntil(mcbp.OpDCPAddStream)
-	c.write(mcbp.SnapshotMarker{VBucket: 7, Opaque: request.Opaque(), Start: 1, End: 5, Flags: mcbp.SnapshotMemory}.Append(nil))
+	opaque := c.incoming(5)
 	for _, before := range []uint64{3, 4, 1 << 60} {
 		c.write(mcbp.Completion{
-			Opcode: mcbp.OpDCPAbort, VBucket: 7, Opaque: request.Opaque(), Prepared: before, Seqno: 3, Key: []byte("\x00k"),
+			Opcode: mcbp.OpDCPAbort, VBucket: 7, Opaque: opaque, Prepared: before, Seqno: 3, Key: []byte("\x00k"),
 		}.Append(nil))
 		assert.Equal(t, mcbp.StatusInvalid, c.agreeUntil(mcbp.OpDCPAbort).Status(), before)
 	}
@@ -96,11 +92,7 @@ func TestReadersSeeNoFurtherThanTheCopy(t *testing.T) {
 	admin := login(t, n)
 	admin.setVBucket(7, mcbp.VBucketReplica)
 	c := openDCP(t, n, kvnode.RoleConsumer, testLink, "")
-	c.write(mcbp.AddStream{VBucket: 7, Opaque: mcbp.Opaque{0xff, 0, 1, 0xff}}.Append(nil))
-	request := c.agreeUntil(mcbp.OpDCPStreamReq)
-	c.write(mcbp.StreamRequestAnswer{Opaque: request.Opaque(), Log: []mcbp.FailoverEntry{{UUID: 77}}}.Append(nil))
-	c.agreeUntil(mcbp.OpDCPAddStream)
-	c.write(mcbp.SnapshotMarker{VBucket: 7, Opaque: request.Opaque(), Start: 1, End: 5, Flags: mcbp.SnapshotMemory}.Append(nil))
-	c.write(mcbp.SeqnoMessage{Opcode: mcbp.OpDCPSeqnoAdvanced, VBucket: 7, Opaque: request.Opaque(), Seqno: 5}.Append(nil))
+	opaque := c.incoming(5)
+	c.write(mcbp.SeqnoMessage{Opcode: mcbp.OpDCPSeqnoAdvanced, VBucket: 7, Opaque: opaque, Seqno: 5}.Append(nil))
 	eventually(t, "it sees as far", func() bool { return statUint(t, admin, "vbucket-seqno", 7, "max_visible_seqno") == 5 })
 }

@@ -546,19 +546,15 @@ func TestACommitOfNothingEndsTheConnection(t *testing.T) {
 	admin := login(t, n)
 	admin.setVBucket(7, mcbp.VBucketReplica)
 	c := openDCP(t, n, kvnode.RoleConsumer, testLink, "n1")
-	c.write(mcbp.AddStream{VBucket: 7, Opaque: mcbp.Opaque{0xff, 0, 1, 0xff}}.Append(nil))
-	request := c.agreeUntil(mcbp.OpDCPStreamReq)
-	c.write(mcbp.StreamRequestAnswer{Opaque: request.Opaque(), Log: []mcbp.FailoverEntry{{UUID: 77}}}.Append(nil))
-	c.agreeUntil(mcbp.OpDCPAddStream)
-	c.write(mcbp.SnapshotMarker{VBucket: 7, Opaque: request.Opaque(), Start: 1, End: 5, Flags: mcbp.SnapshotMemory}.Append(nil))
-	prepare := mcbp.Prepare{VBucket: 7, Opaque: request.Opaque(), BySeqno: 1, RevSeqno: 1, Level: majority, Key: []byte("\x00k")}
+	opaque := c.incoming(5)
+	prepare := mcbp.Prepare{VBucket: 7, Opaque: opaque, BySeqno: 1, RevSeqno: 1, Level: majority, Key: []byte("\x00k")}
 	c.write(prepare.Append(nil))
 	c.write(mcbp.Completion{
-		Opcode: mcbp.OpDCPAbort, VBucket: 7, Opaque: request.Opaque(), Prepared: 2, Seqno: 3, Key: []byte("\x00unheard of"),
+		Opcode: mcbp.OpDCPAbort, VBucket: 7, Opaque: opaque, Prepared: 2, Seqno: 3, Key: []byte("\x00unheard of"),
 	}.Append(nil))
 	eventually(t, "the abort is taken", func() bool { return statUint(t, admin, "vbucket-seqno", 7, "high_seqno") == 3 })
 	assert.EqualValues(t, 0, statUint(t, admin, "vbucket-seqno", 7, "high_prepared_seqno"), "the snapshot is not whole")
-	c.write(mcbp.Completion{Opcode: mcbp.OpDCPCommit, VBucket: 7, Opaque: request.Opaque(), Prepared: 2, Seqno: 4, Key: []byte("\x00k")}.Append(nil))
+	c.write(mcbp.Completion{Opcode: mcbp.OpDCPCommit, VBucket: 7, Opaque: opaque, Prepared: 2, Seqno: 4, Key: []byte("\x00k")}.Append(nil))
 	c.closed()
 	assert.EqualValues(t, 3, statUint(t, admin, "vbucket-seqno", 7, "high_seqno"))
 }
