@@ -5,6 +5,9 @@ import "github.com/shearpin/shearpin/dcp/mcbp"
 // apply acts on a message that carries data. It is answered only if it cannot be applied, or if it completes a snapshot
 // that the producer wants confirmed. A producer that sends more than the bucket and the buffer hold loses its connection.
 func (c *consumer) apply(s *passiveStream, f mcbp.Frame) error {
+	if c.b.overrun() {
+		return errOverrun
+	}
 	status := mcbp.StatusInvalid
 	switch f.Opcode() {
 	case mcbp.OpDCPSnapshotMarker:
@@ -44,9 +47,6 @@ func (c *consumer) apply(s *passiveStream, f mcbp.Frame) error {
 	if status == mcbp.StatusStreamNotFound {
 		c.forget(s)
 		status = c.noStream()
-	}
-	if status == mcbp.StatusNoMemory {
-		return errOverrun
 	}
 	if status != mcbp.StatusSuccess {
 		c.answer(f, status)
@@ -97,9 +97,6 @@ func (c *consumer) document(s *passiveStream, key []byte, it *item) mcbp.Status 
 	}
 	if len(it.value) > maxValue {
 		return mcbp.StatusInvalid
-	}
-	if c.b.overrun() {
-		return mcbp.StatusNoMemory
 	}
 	it.key = string(key)
 	v := s.vb

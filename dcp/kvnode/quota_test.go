@@ -57,21 +57,17 @@ func TestQuotasAreBounded(t *testing.T) {
 }
 
 // fullReplica is a consumer with a stream of vbucket 7 into a bucket of 200 000 bytes. It has a buffer of 64 KiB.
-func fullReplica(t *testing.T) (n *kvnode.Node, c *client, send func(seqno uint64, key string, size int)) {
+func fullReplica(t *testing.T) (n *kvnode.Node, c *client, opaque mcbp.Opaque, send func(seqno uint64, key string, size int)) {
 	t.Helper()
 	n = startNode(t, "n1")
 	c = login(t, n, replicationFeatures...)
 	c.smallBucket(200_000)
 	c.setVBucket(7, mcbp.VBucketReplica)
-	c.write(mcbp.Open{Name: testLink, Flags: mcbp.OpenFlagsReplicaConsumer}.Append(nil))
+	c.write(mcbp.Open{Name: testLink, Flags: mcbp.OpenFlagsReplicaConsumer, ConsumerName: "n1"}.Append(nil))
 	require.Equal(t, mcbp.StatusSuccess, c.read().Status())
-	c.write(mcbp.AddStream{VBucket: 7, Opaque: mcbp.Opaque{0xff, 0, 1, 0xff}}.Append(nil))
-	r := answerNegotiation(t, c)
-	c.write(mcbp.StreamRequestAnswer{Opaque: r.Opaque(), Log: []mcbp.FailoverEntry{{UUID: 1}}}.Append(nil))
-	c.agreeUntil(mcbp.OpDCPAddStream)
-	c.write(mcbp.SnapshotMarker{VBucket: 7, Opaque: r.Opaque(), End: 1000, Flags: mcbp.SnapshotMemory}.Append(nil))
-	return n, c, func(seqno uint64, key string, size int) {
-		m := mcbp.Mutation{VBucket: 7, Opaque: r.Opaque(), BySeqno: seqno, RevSeqno: seqno, Key: []byte("\x00" + key), Value: make([]byte, size)}
+	opaque = c.incoming(10_000)
+	return n, c, opaque, func(seqno uint64, key string, size int) {
+		m := mcbp.Mutation{VBucket: 7, Opaque: opaque, BySeqno: seqno, RevSeqno: seqno, Key: []byte("\x00" + key), Value: make([]byte, size)}
 		_, _ = c.socket.Write(m.Append(nil)) // the node may have closed it
 	}
 }
@@ -88,7 +84,7 @@ func acknowledged(t *testing.T, frames []mcbp.Frame) (sum int) {
 
 // A consumer whose bucket is full acknowledges nothing, so that its producer stops at the buffer, and goes on when there is room.
 func TestAFullReplicaAcknowledgesNothing(t *testing.T) {
-	_, c, send := fullReplica(t)
+	_, c, _, send := fullReplica(t)
 	seqno := uint64(0)
 	for range 9 {
 		seqno++
@@ -112,7 +108,7 @@ func TestAFullReplicaAcknowledgesNothing(t *testing.T) {
 
 // Room that comes from elsewhere is noticed, though nothing comes from the producer.
 func TestAFullReplicaGoesOnWhenThereIsRoom(t *testing.T) {
-	n, c, send := fullReplica(t)
+	n, c, _, send := fullReplica(t)
 	admin := login(t, n)
 	admin.ok(&mcbp.Packet{Opcode: mcbp.OpSelectBucket, Key: []byte("small")})
 	admin.setVBucket(8, mcbp.VBucketActive)
@@ -132,9 +128,23 @@ func TestAFullReplicaGoesOnWhenThereIsRoom(t *testing.T) {
 
 // A producer that does not stop loses its connection before the node has kept much more than the quota and the buffer.
 func TestAProducerThatOverrunsAFullReplicaLosesItsConnection(t *testing.T) {
-	_, c, send := fullReplica(t)
+	_, c, _, send := fullReplica(t)
 	for seqno := range uint64(30) {
 		send(seqno+1, fmt.Sprint("k", seqno), 1<<20)
+	}
+	acknowledged(t, c.closed())
+}
+
+// The mark of an abort is kept as well, whether there was a prepare or not: it counts like a document.
+func TestAbortsThatOverrunAFullReplicaLoseTheConnection(t *testing.T) {
+	_, c, opaque, send := fullReplica(t)
+	for seqno := range uint64(22) { // all but half a mebibyte of what may be kept
+		send(seqno+1, fmt.Sprint("k", seqno), 1<<20)
+	}
+	for i := range uint64(4000) {
+		key := fmt.Sprintf("\x00%0240d", i)
+		m := mcbp.Completion{Opcode: mcbp.OpDCPAbort, VBucket: 7, Opaque: opaque, Prepared: 1, Seqno: 23 + i, Key: []byte(key)}
+		_, _ = c.socket.Write(m.Append(nil)) // the node may have closed it
 	}
 	acknowledged(t, c.closed())
 }
