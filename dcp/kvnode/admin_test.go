@@ -161,6 +161,7 @@ func TestVBucketStates(t *testing.T) {
 		"no active":     topologyPacket(9, `{"topology":[["a"],[null,"a"]]}`, mcbp.DatatypeJSON),
 		"no name":       topologyPacket(9, `{"topology":[["a",""]]}`, mcbp.DatatypeJSON),
 		"one twice":     topologyPacket(9, `{"topology":[["a","b","b"]]}`, mcbp.DatatypeJSON),
+		"too much":      topologyPacket(9, `{"topology":[["`+strings.Repeat("a", 16<<10)+`"]]}`, mcbp.DatatypeJSON),
 		"not said JSON": topologyPacket(9, `{"topology":[["a"]]}`, 0),
 	} {
 		assert.Equal(t, mcbp.StatusInvalid, c.do(p).Status(), name)

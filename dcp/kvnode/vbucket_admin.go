@@ -42,6 +42,9 @@ func (c *conn) vbucketTopology(f mcbp.Frame) (topology []byte, ok bool) {
 	if len(meta.Topology) == 0 || string(meta.Topology) == "null" {
 		return nil, true
 	}
+	if len(meta.Topology) > maxTopology {
+		return nil, false
+	}
 	var chains [][]*string
 	err := json.Unmarshal(meta.Topology, &chains)
 	if err != nil || len(chains) < 1 || len(chains) > 2 || slices.ContainsFunc(chains, isNoChain) {
@@ -49,6 +52,9 @@ func (c *conn) vbucketTopology(f mcbp.Frame) (topology []byte, ok bool) {
 	}
 	return slices.Clone(meta.Topology), true
 }
+
+// maxTopology is the longest topology in bytes: a copy keeps it, in memory and on disk. Names of 2 000 bytes fit.
+const maxTopology = 16 << 10
 
 // maxChain is the longest chain of a topology: an active and three replicas.
 const maxChain = 4
