@@ -231,8 +231,13 @@ func (e *environment) interrupted(ctx context.Context, now time.Time) (report Re
 // chainsLeft is how many chains of a bucket are not as its rebalance wanted them.
 func (e *environment) chainsLeft(ctx context.Context, bucket string) (int, error) {
 	doc, err := e.buckets.Get(ctx, bucket)
-	if errors.Is(err, store.ErrNotFound) || doc.Target == nil {
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return 0, nil
+	case err != nil:
+		return 0, err
+	case doc.Target == nil:
 		return 0, nil
 	}
-	return len(vbmap.Diff(doc.Map, doc.Target)), err
+	return len(vbmap.Diff(doc.Map, doc.Target)), nil
 }

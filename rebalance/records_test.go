@@ -343,6 +343,19 @@ func TestAFailureDoesNotWaitForTheStore(t *testing.T) {
 	})
 }
 
+// A store that does not say what is left has not said that nothing is.
+func TestMovesThatCannotBeCountedAreNotDone(t *testing.T) {
+	inFakeCluster(t, func(t *testing.T, i *interrupted) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err := i.cluster.env.chainsLeft(ctx, "orders")
+		require.ErrorIs(t, err, context.Canceled)
+		left, err := i.cluster.env.chainsLeft(t.Context(), "nobody")
+		require.NoError(t, err)
+		assert.Zero(t, left)
+	})
+}
+
 // The rebalance of somebody else is not taken away with one's own.
 func TestTheRecordOfAnotherRebalanceStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
