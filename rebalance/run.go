@@ -35,6 +35,7 @@ func (r *Run) ID() string { return r.id }
 func (r *Run) Progress() iter.Seq[Progress] {
 	return func(yield func(Progress) bool) {
 		for seen := 0; ; {
+			over := !r.orchestrator.Alive() // before the board is looked at, so that the last is not missed
 			view := r.board.look()
 			if view.version != seen {
 				seen = view.version
@@ -42,13 +43,12 @@ func (r *Run) Progress() iter.Seq[Progress] {
 					return
 				}
 			}
-			if view.report != nil {
+			if over || view.report != nil {
 				return
 			}
 			select {
 			case <-view.changed:
 			case <-r.orchestrator.Done():
-				return
 			}
 		}
 	}

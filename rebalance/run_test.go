@@ -62,6 +62,23 @@ func TestASlowConsumerOfProgressSeesTheLast(t *testing.T) {
 	})
 }
 
+// Also if the orchestrator has ended by the time that it looks again.
+func TestASlowConsumerOfProgressSeesTheLastOfAClosedCluster(t *testing.T) {
+	for range 32 {
+		run, orchestrator := runOf(t)
+		var seen []int
+		for p := range run.Progress() {
+			seen = append(seen, p.MovesDone)
+			if len(seen) == 1 {
+				run.board.show(Progress{MovesDone: 5})
+				run.board.end(&Report{Outcome: Complete})
+				orchestrator.Kill()
+			}
+		}
+		require.Equal(t, []int{0, 5}, seen)
+	}
+}
+
 func TestAConsumerOfProgressMayLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		run, _ := runOf(t)
