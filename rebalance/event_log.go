@@ -79,7 +79,7 @@ func (c *Cluster) FollowEventLog(ctx context.Context, sinceSeq uint64) iter.Seq[
 			events, grown := c.env.eventLog.since(sinceSeq)
 			for _, e := range events {
 				sinceSeq = e.Seq
-				if !yield(e) {
+				if ctx.Err() != nil || !yield(e) {
 					return
 				}
 			}

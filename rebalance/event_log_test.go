@@ -135,6 +135,23 @@ func TestAFollowerOfTheEventLogEndsWithTheCluster(t *testing.T) {
 	})
 }
 
+// A follower that is never done with what there is ends with its context all the same.
+func TestAFollowerOfTheEventLogEndsWhileMoreHappens(t *testing.T) {
+	inFakeCluster(t, func(t *testing.T, i *interrupted) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		seen := 0
+		for range i.cluster.FollowEventLog(ctx, 0) {
+			i.cluster.Events().Publish(TargetReset{Bucket: "orders"})
+			if seen++; seen == 3 {
+				cancel()
+			}
+			require.Less(t, seen, 100)
+		}
+		assert.Equal(t, 3, seen)
+	})
+}
+
 // What happens to a vbucket is told under the names of the reference (rebalance.md §11.2), in this order.
 func TestTheEventLogOfAMove(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
