@@ -198,20 +198,24 @@ func (e *environment) interrupted(ctx context.Context, now time.Time) (report Re
 	if err != nil {
 		return report, false, err
 	}
-	view := e.desk.look()
-	if !found {
-		if view.current == nil {
-			return report, false, nil
-		}
-		report = Report{ID: view.current.id, Started: view.current.started}
-	}
 	known, err := e.readReports(ctx)
 	if err != nil {
 		return report, false, err
 	}
-	if slices.ContainsFunc(known, func(r Report) bool { return r.ID == report.ID }) {
-		// It had ended and told so; only the record was left, or is about to be taken away.
-		return report, false, e.clearRunning(ctx, report.ID)
+	ended := func(id string) bool { return slices.ContainsFunc(known, func(r Report) bool { return r.ID == id }) }
+	if found && ended(report.ID) {
+		// It has told so; only the record was left, or is about to be taken away.
+		if err := e.clearRunning(ctx, report.ID); err != nil {
+			return report, false, err
+		}
+		found = false
+	}
+	// One that was accepted in this process may not be on record yet.
+	if current := e.desk.look().current; !found && current != nil && !ended(current.id) {
+		report, found = Report{ID: current.id, Started: current.started}, true
+	}
+	if !found {
+		return report, false, nil
 	}
 	report.Outcome, report.Ended = Interrupted, now
 	report.Err = &RebalanceError{Err: ErrInterrupted}

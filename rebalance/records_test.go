@@ -125,6 +125,33 @@ func TestTheNextOrchestratorReportsTheInterruptedRebalance(t *testing.T) {
 	})
 }
 
+// The record of the rebalance before may be there yet when an orchestrator dies at the beginning of the next.
+func TestARecordThatIsLeftHidesNoInterruptedRebalance(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := newInterrupted(t, 3)
+		defer i.close()
+		env := i.cluster.env
+		before, err := i.start().Wait(t.Context())
+		require.NoError(t, err)
+		synctest.Wait()
+		require.NoError(t, env.saveRunning(t.Context(), *before))
+		next := newRun(i.cluster.orchestrator())
+		next.started = time.Now()
+		env.desk.began(next)
+		report, found, err := env.interrupted(t.Context(), time.Now())
+		require.NoError(t, err)
+		require.True(t, found)
+		assert.Equal(t, next.ID(), report.ID)
+		assert.Equal(t, Interrupted, report.Outcome)
+		_, left, err := env.running(t.Context())
+		require.NoError(t, err)
+		assert.False(t, left)
+		_, found, err = env.interrupted(t.Context(), time.Now())
+		require.NoError(t, err)
+		assert.False(t, found, "once")
+	})
+}
+
 // How many moves an interrupted rebalance had done is told by the map.
 func TestAnInterruptedRebalanceCountsItsMoves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
