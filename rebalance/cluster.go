@@ -128,8 +128,9 @@ func (c *Cluster) closedError(err error) error {
 }
 
 // CreateBucket creates a bucket on all active members, gives it a balanced map, and returns when its copies exist, its
-// replication runs, and the nodes hand out its map to clients. It fails with [ErrRebalanceRunning] while a rebalance
-// runs, and with an error that wraps store.ErrConflict if the bucket exists.
+// replication runs, and the nodes hand out its map to clients. It fails with [ErrRebalanceRunning], or another of the errors
+// of a busy cluster, while something else goes on, with a *[NotActiveError] if a member was failed over meanwhile, and with an
+// error that wraps store.ErrConflict if the bucket exists.
 func (c *Cluster) CreateBucket(ctx context.Context, config BucketConfig) error {
 	config, err := config.validate()
 	if err != nil {
@@ -216,12 +217,8 @@ func (c *Cluster) Tree(ctx context.Context) (supervisor.Node, error) {
 // createBucket makes a bucket from nothing. The bucket exists once its document is stored: what is missing then is the
 // janitor's, what was done before is done again by another call.
 func (e *environment) createBucket(ctx context.Context, config BucketConfig) error {
-	state, err := actors.Call[State](ctx, e.system.Whereis(orchestratorName), stateCall{})
-	if err != nil {
+	if err := e.idle(ctx); err != nil {
 		return err
-	}
-	if state != Idle {
-		return ErrRebalanceRunning
 	}
 	if _, err := e.buckets.Get(ctx, config.Name); !errors.Is(err, store.ErrNotFound) {
 		return cmp.Or(err, fmt.Errorf("bucket %q exists: %w", config.Name, store.ErrConflict))
@@ -238,6 +235,12 @@ func (e *environment) createBucket(ctx context.Context, config BucketConfig) err
 		return err
 	}
 	if err := e.saveBucketConfig(ctx, config); err != nil {
+		return err
+	}
+	if err := e.idle(ctx); err != nil { // the nodes took their time
+		return err
+	}
+	if _, err := e.nodes.keepers(names); err != nil {
 		return err
 	}
 	doc, err := e.buckets.Create(ctx, store.BucketDoc{
@@ -258,6 +261,12 @@ func (e *environment) createBucket(ctx context.Context, config BucketConfig) err
 		return err
 	}
 	_, err = e.system.Whereis(publisherName).Call(ctx, publishMap{config.Name})
+	return err
+}
+
+// idle refuses what must not meet a rebalance, a failover or a change of members.
+func (e *environment) idle(ctx context.Context) error {
+	_, err := e.system.Whereis(orchestratorName).Call(ctx, idleCall{})
 	return err
 }
 

@@ -74,6 +74,8 @@ type (
 	stopCall    struct{ run string }
 	janitorCall struct{ reason string }
 	stateCall   struct{}
+	// idleCall is refused with the reason if something is under way.
+	idleCall    struct{}
 	stopOverdue struct{ run string }
 	janitorTick struct{}
 	linkLost    struct{}
@@ -154,6 +156,8 @@ func (o *orchestrator) HandleCall(c *actors.Context, from actors.From, msg any) 
 		from.Reply(nil)
 	case stateCall:
 		from.Reply(o.machine.state)
+	case idleCall:
+		from.Fail(o.machine.busy())
 	default:
 		return o.Base.HandleCall(c, from, msg)
 	}

@@ -137,9 +137,11 @@ func (m *orchestratorMachine) ended(run string, outcome Outcome) []orchestratorE
 	return m.next()
 }
 
-// busy is why something is refused in a state that is not [Idle].
+// busy is why something is refused that only goes on by itself; nil in [Idle].
 func (m *orchestratorMachine) busy() error {
 	switch m.state {
+	case Idle:
+		return nil
 	case FailingOver:
 		return ErrFailoverRunning
 	case ChangingMembers:

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/shearpin/shearpin/actors"
 	"github.com/shearpin/shearpin/rebalance/store"
 	"github.com/shearpin/shearpin/rebalance/vbmap"
 )
@@ -14,8 +13,8 @@ import (
 // Plan says what [Cluster.Rebalance] would do with the same request, and does nothing: no epoch is taken, no janitor runs,
 // nothing is written. Nodes are asked for the number of their documents only; one that does not tell leaves the
 // estimates open. A bucket that needs repair is planned as its map is now: if the repair changes the map, the plan does
-// not fit any more. Plan fails with [ErrRebalanceRunning] while a rebalance runs, and with a *[NoActive] for a vbucket
-// that cannot be moved.
+// not fit any more. Plan fails with [ErrRebalanceRunning], or another of the errors of a busy cluster, while something else
+// goes on, and with a *[NoActive] for a vbucket that cannot be moved.
 func (c *Cluster) Plan(ctx context.Context, request Request) (*Plan, error) {
 	if err := request.validate(); err != nil {
 		return nil, err
@@ -23,12 +22,8 @@ func (c *Cluster) Plan(ctx context.Context, request Request) (*Plan, error) {
 	if request.Plan != nil {
 		return request.Plan, c.closedError(c.env.checkPlan(ctx, request.Plan))
 	}
-	state, err := actors.Call[State](ctx, c.orchestrator(), stateCall{})
-	switch {
-	case err != nil:
+	if err := c.env.idle(ctx); err != nil {
 		return nil, c.closedError(err)
-	case state != Idle:
-		return nil, ErrRebalanceRunning
 	}
 	return c.env.makePlan(ctx, request)
 }
