@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -164,6 +165,8 @@ func (w *world) addBack() {
 			}
 			require.Less(w.t, time.Since(began), bound, "%s cannot be added back: %v", n.name, err)
 		}
+		n.givenUp = false
+		w.check()
 	}
 }
 
@@ -279,7 +282,6 @@ func (w *world) settle() {
 		require.Less(w.t, time.Since(began), bound, "the janitor cannot repair: %v", problem)
 	}
 	for _, n := range w.nodes {
-		n.givenUp = false
 		require.NoError(w.t, w.cluster.AddNode(w.t.Context(), rebalance.Node{Name: n.name, Addr: n.addr()}))
 	}
 	w.known = len(w.nodes)
@@ -318,17 +320,24 @@ func (w *world) end() {
 	require.NoError(w.t, w.store.Close())
 }
 
-// equal waits until two copies are of the same history.
+// equal waits until two copies have the same history and the same documents.
 func (w *world) equal(vb uint16, active, replica string) {
 	w.t.Helper()
 	for began := time.Now(); ; w.elapse(100 * time.Millisecond) {
-		a, err := w.named(active).watch.VBucketSeqno(w.t.Context(), vb)
-		require.NoError(w.t, err)
-		r, err := w.named(replica).watch.VBucketSeqno(w.t.Context(), vb)
-		require.NoError(w.t, err)
-		if a.High == r.High && a.UUID == r.UUID {
+		a, r := w.digest(active, vb), w.digest(replica, vb)
+		if maps.Equal(a, r) {
 			return
 		}
-		require.Less(w.t, time.Since(began), time.Minute, "vb %d: %s has %+v, %s has %+v", vb, active, a, replica, r)
+		require.Less(w.t, time.Since(began), time.Minute, "vb %d: %s has %v, %s has %v", vb, active, a, replica, r)
 	}
+}
+
+// digest is the high seqno, the UUID and the digest of a copy.
+func (w *world) digest(name string, vb uint16) map[string]string {
+	w.t.Helper()
+	found := map[string]string{}
+	err := w.named(name).watch.Stats(w.t.Context(), fmt.Sprintf("vbucket-digest %d", vb), func(key, value string) { found[key] = value })
+	require.NoError(w.t, err)
+	require.Len(w.t, found, 3)
+	return found
 }
