@@ -19,17 +19,19 @@ func TestACopyThatIsWrongIsFoundBeforeTheSwitch(t *testing.T) {
 				vb := moves[slices.IndexFunc(moves, func(m PlannedMove) bool { return m.New.Contains("n3") })].VB
 				wrong := false
 				i.world.setGate(func(_ context.Context, op fakeOp) error {
+					i.world.mu.Lock()
+					defer i.world.mu.Unlock()
 					if op.What == "estimate" && op.VB == vb && !wrong {
 						wrong = true
-						i.world.mu.Lock()
-						defer i.world.mu.Unlock()
 						i.world.nodes["n3"].copies[op.VB].wrong = true
 					}
 					return nil
 				})
 				report, err := i.start().Wait(t.Context())
 				require.NoError(t, err)
+				i.world.mu.Lock()
 				require.True(t, wrong)
+				i.world.mu.Unlock()
 				if verification != VerifyData {
 					assert.Equal(t, Complete, report.Outcome, "seqnos are equal")
 					return
@@ -62,7 +64,8 @@ func TestARebalanceThatVerifiesCompletes(t *testing.T) {
 				require.NoError(t, err)
 				require.NoError(t, report.Err)
 				assert.Equal(t, i.before, i.world.data())
-				i.world.setGate(nil)
+				i.world.mu.Lock()
+				defer i.world.mu.Unlock()
 				assert.Equal(t, asked, digests)
 			})
 		})
