@@ -360,7 +360,7 @@ func (m *moveMachine) waitsFor(node string) bool {
 
 // stop ends the move unless its switch has begun: then it goes on to its end, which is near.
 func (m *moveMachine) stop() []moveEffect {
-	if m.over || slices.Contains(m.steps[:m.at+1], StepTakeover) || slices.Contains(m.steps[:m.at+1], StepCommit) {
+	if m.over || m.switching() {
 		return nil
 	}
 	return m.fail(ErrStopped)
