@@ -74,23 +74,20 @@ func (m *mover) Init(c *actors.Context) error {
 }
 
 func (m *mover) HandleInfo(c *actors.Context, msg any) error {
+	m.measure(c)
 	switch msg := msg.(type) {
 	case moverBegin:
 		m.log.Info("mover_started", "moves", m.machine.planned)
 		m.obey(c)
 		return m.perform(c, m.machine.begin())
 	case throttleChanged:
-		m.measure(c)
 		m.obey(c)
 		return m.perform(c, m.machine.round(nil))
 	case throttleDue:
-		m.measure(c)
 		return m.perform(c, m.machine.unthrottled())
 	case moveFreed:
-		m.measure(c)
 		return m.perform(c, m.machine.backfillDone(msg.vb))
 	case moveEnded:
-		m.measure(c)
 		return m.ended(c, msg)
 	case replicationNews:
 		return m.perform(c, m.news(msg.event))
@@ -109,6 +106,7 @@ func (m *mover) HandleInfo(c *actors.Context, msg any) error {
 }
 
 func (m *mover) HandleCall(c *actors.Context, from actors.From, msg any) error {
+	m.measure(c)
 	switch msg := msg.(type) {
 	case abortMove:
 		m.lastID++
