@@ -77,8 +77,19 @@ func loggedMove(event Event) []LoggedEvent {
 
 // loggedSteps is the phases that end and begin with a step.
 func loggedSteps(e MoveStepped) (entries []LoggedEvent) {
-	phase := func(kind string, step Step) {
-		entry := LoggedEvent{Type: kind, At: e.At, Bucket: e.Bucket, HasVB: true, VB: e.VB, Step: step, Producer: e.From}
+	phase := func(what string, step Step) {
+		var name string
+		switch step {
+		case StepBackfill:
+			name = "backfillPhase"
+		case StepPersist, StepBarrier:
+			name = "seqnoWaiting"
+		case StepTakeover:
+			name = "takeover"
+		default:
+			return
+		}
+		entry := LoggedEvent{Type: name + what, At: e.At, Bucket: e.Bucket, HasVB: true, VB: e.VB, Step: step, Producer: e.From}
 		if step == StepTakeover {
 			entry.Node = e.To
 		} else {
@@ -86,22 +97,8 @@ func loggedSteps(e MoveStepped) (entries []LoggedEvent) {
 		}
 		entries = append(entries, entry)
 	}
-	switch e.Previous {
-	case StepBackfill:
-		phase("backfillPhaseEnded", e.Previous)
-	case StepPersist, StepBarrier:
-		phase("seqnoWaitingEnded", e.Previous)
-	case StepTakeover:
-		phase("takeoverEnded", e.Previous)
-	}
-	switch e.Step {
-	case StepBackfill:
-		phase("backfillPhaseStarted", e.Step)
-	case StepPersist, StepBarrier:
-		phase("seqnoWaitingStarted", e.Step)
-	case StepTakeover:
-		phase("takeoverStarted", e.Step)
-	}
+	phase("Ended", e.Previous)
+	phase("Started", e.Step)
 	return entries
 }
 

@@ -1,7 +1,6 @@
 package rebalance
 
 import (
-	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -107,7 +106,7 @@ func (m *meter) event(event Event) {
 			m.step(e.Previous, e.Took.Seconds())
 		}
 	case MoveEnded:
-		m.moves[moveWord(e.Err)]++
+		m.moves[string(outcomeOf(e.Err))]++
 	case JanitorEnded:
 		m.janitor(e.Report)
 	case FailoverEnded:
@@ -117,18 +116,6 @@ func (m *meter) event(event Event) {
 		}
 		m.failovers[word]++
 	}
-}
-
-func moveWord(err error) string {
-	switch {
-	case err == nil:
-		return string(MoveDone)
-	case errors.Is(err, ErrMoveAborted):
-		return string(MoveAborted)
-	case errors.Is(err, ErrStopped):
-		return string(MoveStopped)
-	}
-	return string(MoveFailed)
 }
 
 func (m *meter) step(step Step, seconds float64) {

@@ -82,12 +82,19 @@ func (a *moveAccount) outcome(cause error) MoveOutcome {
 		return MoveFailed
 	case !a.over:
 		return MoveUnfinished
-	case errors.Is(a.err, ErrMoveAborted):
+	}
+	return outcomeOf(a.err)
+}
+
+// outcomeOf is how a move ended that is over, by its error.
+func outcomeOf(err error) MoveOutcome {
+	switch {
+	case err == nil:
+		return MoveDone
+	case errors.Is(err, ErrMoveAborted):
 		return MoveAborted
-	case errors.Is(a.err, ErrStopped):
+	case errors.Is(err, ErrStopped):
 		return MoveStopped
-	case errors.Is(a.err, ErrMoveAborted):
-		return MoveAborted
 	}
 	return MoveFailed
 }
