@@ -4,10 +4,10 @@
 package control
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/shearpin/shearpin/rebalance"
+	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/web"
 )
 
 // Prefix is that of all paths of this version but the probes and the metrics.
@@ -153,13 +153,7 @@ const (
 )
 
 // FieldError is a request with a wrong field.
-type FieldError struct {
-	Field string
-	Value any
-	Why   string
-}
-
-func (e *FieldError) Error() string { return fmt.Sprintf("%s: %v: %s", e.Field, e.Value, e.Why) }
+type FieldError = web.FieldError
 
 // errorBody is what comes with a status that is no success.
 type errorBody struct {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/shearpin/shearpin/rebalance"
 	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/control"
+	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/web"
 	"github.com/shearpin/shearpin/rebalance/store"
 )
 
@@ -40,7 +41,7 @@ func answering(t *testing.T, handler http.HandlerFunc) *control.Client {
 func TestAClientShowsItsTokenAndHidesIt(t *testing.T) {
 	client := answering(t, func(w http.ResponseWriter, r *http.Request) {
 		assert.Equal(t, "Bearer "+token, r.Header.Get("Authorization"))
-		control.Answer(w, http.StatusOK, "fine")
+		web.Answer(w, http.StatusOK, "fine")
 	})
 	var out string
 	require.NoError(t, client.Do(t.Context(), http.MethodGet, "/", nil, &out))

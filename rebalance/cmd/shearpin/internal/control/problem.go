@@ -2,12 +2,12 @@ package control
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 
 	"github.com/shearpin/shearpin/rebalance"
+	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/web"
 	"github.com/shearpin/shearpin/rebalance/store"
 )
 
@@ -93,18 +93,5 @@ func statusOf(code string) int {
 // Refuse answers with an error.
 func Refuse(w http.ResponseWriter, err error) {
 	status, p := NewProblem(err)
-	Answer(w, status, errorBody{p})
-}
-
-// Answer answers with v as JSON.
-func Answer(w http.ResponseWriter, status int, v any) {
-	body, err := json.Marshal(v)
-	if err != nil {
-		// Every type that comes here is ours and holds nothing that cannot be encoded.
-		panic(err)
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n')) // whoever asked has gone
+	web.Answer(w, status, errorBody{p})
 }

@@ -14,17 +14,11 @@ import (
 	"github.com/shearpin/shearpin/dcp/kvnode"
 	"github.com/shearpin/shearpin/dcp/kvnode/fault"
 	"github.com/shearpin/shearpin/dcp/mcbp"
+	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/web"
 )
 
-// FieldError is a value that a field of a rule cannot have.
-type FieldError struct {
-	// Field is its path, as in "match.opcodes", Value what was given.
-	Field string
-	Value any
-	Why   string
-}
-
-func (e *FieldError) Error() string { return fmt.Sprintf("%s: %v: %s", e.Field, e.Value, e.Why) }
+// FieldError is a value that a field of a rule cannot have; Field is its path, as in "match.opcodes".
+type FieldError = web.FieldError
 
 // ruleJSON is a [fault.Rule] as people write it.
 type ruleJSON struct {
@@ -67,7 +61,7 @@ func (n number) status(field string) (mcbp.Status, error) {
 	}
 	status, err := strconv.ParseUint(string(n), 0, 16)
 	if err != nil {
-		return 0, &FieldError{field, string(n), `must be a number such as 134 or "0x86"`}
+		return 0, &FieldError{Field: field, Value: string(n), Why: `must be a number such as 134 or "0x86"`}
 	}
 	return mcbp.Status(status), nil
 }
@@ -79,7 +73,7 @@ func duration(field, text string) (time.Duration, error) {
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil {
-		return 0, &FieldError{field, strconv.Quote(text), `must be a duration such as "1.5s"`}
+		return 0, &FieldError{Field: field, Value: strconv.Quote(text), Why: `must be a duration such as "1.5s"`}
 	}
 	return d, nil
 }
@@ -111,19 +105,19 @@ func decode(r io.Reader, into any, where string) error {
 	err := d.Decode(into)
 	if err == nil {
 		if _, err := d.Token(); !errors.Is(err, io.EOF) {
-			return &FieldError{where + "rule", "more than one value", "send one object"}
+			return &FieldError{Field: where + "rule", Value: "more than one value", Why: "send one object"}
 		}
 	}
 	var kind *json.UnmarshalTypeError
 	if errors.As(err, &kind) {
-		return &FieldError{where + kind.Field, kind.Value, fmt.Sprintf("must be %v", kind.Type)}
+		return &FieldError{Field: where + kind.Field, Value: kind.Value, Why: fmt.Sprintf("must be %v", kind.Type)}
 	}
 	var field *FieldError
 	if errors.As(err, &field) {
-		return &FieldError{where + field.Field, field.Value, field.Why}
+		return &FieldError{Field: where + field.Field, Value: field.Value, Why: field.Why}
 	}
 	if name, unknown := strings.CutPrefix(fmt.Sprint(err), "json: unknown field "); unknown {
-		return &FieldError{where + strings.Trim(name, `"`), "unknown", "there is no such field"}
+		return &FieldError{Field: where + strings.Trim(name, `"`), Value: "unknown", Why: "there is no such field"}
 	}
 	return err
 }
@@ -150,7 +144,7 @@ func (m *matchJSON) parse(field string) (fault.Match, error) {
 	for i, name := range m.Opcodes {
 		op, ok := opcodeNamed(name)
 		if !ok {
-			return out, &FieldError{fmt.Sprintf("%s.opcodes[%d]", field, i), name, "no such opcode; they are named as in DCP_STREAM_REQ, or 0x53"}
+			return out, &FieldError{Field: fmt.Sprintf("%s.opcodes[%d]", field, i), Value: name, Why: "no such opcode; they are named as in DCP_STREAM_REQ, or 0x53"}
 		}
 		out.Opcodes = append(out.Opcodes, op)
 	}
@@ -175,7 +169,7 @@ func named[T fmt.Stringer](field, name string, all ...T) (T, error) {
 			return v, nil
 		}
 	}
-	return all[0], &FieldError{field, name, "must be one of " + strings.Join(names, ", ")}
+	return all[0], &FieldError{Field: field, Value: name, Why: "must be one of " + strings.Join(names, ", ")}
 }
 
 func opcodeNamed(name string) (mcbp.Opcode, bool) {
@@ -297,7 +291,7 @@ func Actions() []string {
 // parseAction takes the name out of an action's fields and reads the rest.
 func parseAction(b json.RawMessage) (fault.Action, error) {
 	if len(b) == 0 {
-		return nil, &FieldError{"do", "nothing", "a rule needs an action"}
+		return nil, &FieldError{Field: "do", Value: "nothing", Why: "a rule needs an action"}
 	}
 	var fields map[string]json.RawMessage
 	if err := decode(bytes.NewReader(b), &fields, "do"); err != nil {
@@ -309,7 +303,7 @@ func parseAction(b json.RawMessage) (fault.Action, error) {
 	}
 	from := actions[name]
 	if from == nil {
-		return nil, &FieldError{"do.action", strconv.Quote(name), "must be one of " + strings.Join(Actions(), ", ")}
+		return nil, &FieldError{Field: "do.action", Value: strconv.Quote(name), Why: "must be one of " + strings.Join(Actions(), ", ")}
 	}
 	delete(fields, "action")
 	rest, err := json.Marshal(fields)

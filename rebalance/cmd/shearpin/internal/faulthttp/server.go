@@ -20,7 +20,6 @@ package faulthttp
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -32,7 +31,7 @@ import (
 
 	"github.com/shearpin/shearpin/dcp/kvnode"
 	"github.com/shearpin/shearpin/dcp/kvnode/fault"
-	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/loopback"
+	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/web"
 )
 
 const (
@@ -89,12 +88,8 @@ func NewServer(script *fault.Script, node *kvnode.Node, anywhere bool) *http.Ser
 // guard refuses what a page in a browser on this machine could send.
 func (h *handler) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !h.anyHost && !loopback.Is(r.Host) {
-			refuse(w, http.StatusForbidden, &FieldError{"Host", r.Host, "is not this machine"})
-			return
-		}
-		if r.Method != http.MethodGet && r.Header.Get("Content-Type") != "application/json" {
-			refuse(w, http.StatusUnsupportedMediaType, &FieldError{"Content-Type", strconv.Quote(r.Header.Get("Content-Type")), "must be application/json"})
+		if status, err := web.Check(r, h.anyHost); err != nil {
+			refuse(w, status, err)
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
@@ -137,7 +132,7 @@ func (h *handler) add(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.faults[f.ID()] = f
-	answer(w, http.StatusCreated, shown(f))
+	web.Answer(w, http.StatusCreated, shown(f))
 }
 
 func (h *handler) list(w http.ResponseWriter, _ *http.Request) {
@@ -147,7 +142,7 @@ func (h *handler) list(w http.ResponseWriter, _ *http.Request) {
 	for _, id := range slices.Sorted(maps.Keys(h.faults)) {
 		all = append(all, shown(h.faults[id]))
 	}
-	answer(w, http.StatusOK, all)
+	web.Answer(w, http.StatusOK, all)
 }
 
 // find is the fault of the path, or nil after having said that there is none.
@@ -157,7 +152,7 @@ func (h *handler) find(w http.ResponseWriter, r *http.Request) *fault.Fault {
 	defer h.mu.Unlock()
 	f := h.faults[id]
 	if err != nil || f == nil {
-		refuse(w, http.StatusNotFound, &FieldError{"id", strconv.Quote(r.PathValue("id")), "there is no such rule"})
+		refuse(w, http.StatusNotFound, &FieldError{Field: "id", Value: strconv.Quote(r.PathValue("id")), Why: "there is no such rule"})
 		return nil
 	}
 	return f
@@ -172,13 +167,13 @@ func (h *handler) get(w http.ResponseWriter, r *http.Request) {
 	var err error
 	if text := r.FormValue("happened"); text != "" {
 		if times, err = strconv.Atoi(text); err != nil || times < 0 {
-			refuse(w, http.StatusBadRequest, &FieldError{"happened", strconv.Quote(text), "must be a number from 0"})
+			refuse(w, http.StatusBadRequest, &FieldError{Field: "happened", Value: strconv.Quote(text), Why: "must be a number from 0"})
 			return
 		}
 	}
 	if text := r.FormValue("timeout"); text != "" {
 		if limit, err = time.ParseDuration(text); err != nil || limit <= 0 || limit > maxWait {
-			refuse(w, http.StatusBadRequest, &FieldError{"timeout", strconv.Quote(text), "must be a duration up to " + maxWait.String()})
+			refuse(w, http.StatusBadRequest, &FieldError{Field: "timeout", Value: strconv.Quote(text), Why: "must be a duration up to " + maxWait.String()})
 			return
 		}
 	}
@@ -192,7 +187,7 @@ func (h *handler) get(w http.ResponseWriter, r *http.Request) {
 		refuse(w, code, err)
 		return
 	}
-	answer(w, http.StatusOK, shown(f))
+	web.Answer(w, http.StatusOK, shown(f))
 }
 
 func (h *handler) remove(w http.ResponseWriter, r *http.Request) {
@@ -204,7 +199,7 @@ func (h *handler) remove(w http.ResponseWriter, r *http.Request) {
 	h.mu.Lock()
 	delete(h.faults, f.ID())
 	h.mu.Unlock()
-	answer(w, http.StatusOK, shown(f))
+	web.Answer(w, http.StatusOK, shown(f))
 }
 
 // strikeJSON is a [fault.Strike].
@@ -245,7 +240,7 @@ func (h *handler) strikes(w http.ResponseWriter, _ *http.Request) {
 		}
 		all = append(all, out)
 	}
-	answer(w, http.StatusOK, all)
+	web.Answer(w, http.StatusOK, all)
 }
 
 // errorJSON is what a request is refused with.
@@ -265,17 +260,5 @@ func refuse(w http.ResponseWriter, code int, err error) {
 	case errors.As(err, &rule):
 		out.Field, out.Value = rule.Field, fmt.Sprint(rule.Value)
 	}
-	answer(w, code, out)
-}
-
-func answer(w http.ResponseWriter, code int, v any) {
-	body, err := json.Marshal(v)
-	if err != nil {
-		// Every type that comes here is ours and holds nothing that cannot be encoded.
-		panic(err)
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(code)
-	_, _ = w.Write(append(body, '\n')) // whoever asked has gone
+	web.Answer(w, code, out)
 }

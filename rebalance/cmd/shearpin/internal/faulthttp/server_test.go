@@ -194,6 +194,9 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		"another host": {
 			method: "GET", path: "/strikes", change: func(r *http.Request) { r.Host = "evil.example:80" }, code: 403, field: "Host",
 		},
+		"another origin": {
+			method: "GET", path: "/strikes", change: func(r *http.Request) { r.Header.Set("Origin", "http://localhost") }, code: 403, field: "Origin",
+		},
 		"a form": {
 			method: "POST", path: "/pause", change: func(r *http.Request) { r.Header.Set("Content-Type", "text/plain") },
 			code: 415, field: "Content-Type",

@@ -15,6 +15,7 @@ import (
 	"github.com/shearpin/shearpin/rebalance"
 	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/config"
 	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/control"
+	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/web"
 	"github.com/shearpin/shearpin/rebalance/store"
 	"github.com/shearpin/shearpin/supervisor"
 )
@@ -98,7 +99,7 @@ func (m *Manager) handler() http.Handler {
 }
 
 func (m *Manager) healthz(w http.ResponseWriter, _ *http.Request) {
-	control.Answer(w, http.StatusOK, map[string]string{"status": "ok"})
+	web.Answer(w, http.StatusOK, map[string]string{"status": "ok"})
 }
 
 // command refuses what changes something while the manager closes.
@@ -135,7 +136,7 @@ func (m *Manager) answer(limit time.Duration, status int, do func(ctx context.Co
 			control.Refuse(w, err)
 			return
 		}
-		control.Answer(w, status, out)
+		web.Answer(w, status, out)
 	}
 }
 
@@ -156,7 +157,7 @@ func (m *Manager) readyz(w http.ResponseWriter, r *http.Request) {
 		control.Refuse(w, &control.Problem{Code: control.CodeNotReady, Text: err.Error(), Cause: rebalance.Causes(err)})
 		return
 	}
-	control.Answer(w, http.StatusOK, map[string]string{"status": "ready"})
+	web.Answer(w, http.StatusOK, map[string]string{"status": "ready"})
 }
 
 func (m *Manager) addNode(ctx context.Context, r *http.Request) (any, error) {

@@ -5,14 +5,14 @@ import (
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/control"
-	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/loopback"
+	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/web"
 )
 
 const (
@@ -61,20 +61,17 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	d.inside.ServeHTTP(w, r)
 }
 
-// check says why a request does not come in. A name in a browser may come to mean this machine, so that a page that is not ours
-// could ask us; it says by which name, and where it comes from.
+// check says why a request does not come in. What comes by the socket says nothing of a host.
 func (d *door) check(r *http.Request) *control.Problem {
-	if d.token != nil && !d.anyHost && !loopback.Is(r.Host) {
-		return &control.Problem{Code: control.CodeForbidden, Text: "Host: is not this machine", Field: "Host", Value: r.Host}
-	}
-	if origin := r.Header.Get("Origin"); origin != "" {
-		return &control.Problem{Code: control.CodeForbidden, Text: "Origin: pages in browsers are not served", Field: "Origin", Value: origin}
+	if status, err := web.Check(r, d.token == nil || d.anyHost); err != nil {
+		p := &control.Problem{Code: control.CodeForbidden, Text: err.Error(), Field: err.Field, Value: fmt.Sprint(err.Value)}
+		if status == http.StatusUnsupportedMediaType {
+			p.Code = control.CodeNotJSON
+		}
+		return p
 	}
 	if probe := r.URL.Path == "/healthz" || r.URL.Path == "/readyz"; d.token != nil && !probe && !d.knows(r) {
 		return &control.Problem{Code: control.CodeUnauthorised, Text: "Authorization: the token is missing or another one"}
-	}
-	if kind := r.Header.Get("Content-Type"); r.Method != http.MethodGet && r.Method != http.MethodHead && kind != "application/json" {
-		return &control.Problem{Code: control.CodeNotJSON, Text: "Content-Type: must be application/json", Field: "Content-Type", Value: strconv.Quote(kind)}
 	}
 	return nil
 }
