@@ -72,6 +72,7 @@ func NewServer(script *fault.Script, node *kvnode.Node, anywhere bool) *http.Ser
 		"/restart": node.Restart,
 	} {
 		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, _ *http.Request) {
+			web.Extend(w, maxWait)
 			if err := do(); err != nil {
 				refuse(w, http.StatusConflict, err)
 				return
@@ -79,10 +80,9 @@ func NewServer(script *fault.Script, node *kvnode.Node, anywhere bool) *http.Ser
 			w.WriteHeader(http.StatusNoContent)
 		})
 	}
-	return &http.Server{
-		Handler: h.guard(mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
-		WriteTimeout: maxWait + 10*time.Second, IdleTimeout: maxWait, MaxHeaderBytes: 16 << 10,
-	}
+	server := web.NewServer(h.guard(mux))
+	server.ReadTimeout = 10 * time.Second // a rule is short
+	return server
 }
 
 // guard refuses what a page in a browser on this machine could send.
@@ -177,6 +177,7 @@ func (h *handler) get(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	web.Extend(w, limit)
 	ctx, cancel := context.WithTimeout(r.Context(), limit)
 	defer cancel()
 	if err := f.Wait(ctx, times); err != nil {

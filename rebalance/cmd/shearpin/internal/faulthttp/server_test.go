@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -19,6 +20,8 @@ import (
 	"github.com/shearpin/shearpin/dcp/kvnode"
 	"github.com/shearpin/shearpin/dcp/kvnode/fault"
 	"github.com/shearpin/shearpin/dcp/mcbp"
+	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/web"
+	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/web/webtest"
 )
 
 // The goroutine of a connection whose request was too long lingers for half a second, as long as goleak waits: it is net/http's.
@@ -149,6 +152,21 @@ func TestWaitingForARuleThatIsRemoved(t *testing.T) {
 	h.get(w, r)
 	assert.Equal(t, http.StatusGone, w.Code)
 	assert.Contains(t, w.Body.String(), "was removed; it happened 0 times, not 1")
+}
+
+// A request may wait longer than others have.
+func TestWaitingForAFaultThatTakesItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		script := fault.NewScript(1)
+		f, err := script.Add(fault.Rule{Do: fault.Drop{}})
+		require.NoError(t, err)
+		mux := http.NewServeMux()
+		mux.HandleFunc("GET /faults/{id}", (&handler{faults: map[uint64]*fault.Fault{f.ID(): f}}).get)
+		began := time.Now()
+		status := webtest.Ask(t, web.NewServer(mux), "GET /faults/1?happened=1&timeout=50s HTTP/1.1\r\nHost: x\r\n\r\n")
+		assert.Equal(t, http.StatusGatewayTimeout, status)
+		assert.Equal(t, 50*time.Second, time.Since(began))
+	})
 }
 
 func TestPauseOverHTTP(t *testing.T) {

@@ -128,7 +128,7 @@ var errClosing = &control.Problem{Code: control.CodeClosing, Text: "the manager 
 // answer runs do within the limit and answers with what it returns.
 func (m *Manager) answer(limit time.Duration, status int, do func(ctx context.Context, r *http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		extend(w, limit)
+		web.Extend(w, limit)
 		ctx, cancel := context.WithTimeout(r.Context(), limit)
 		defer cancel()
 		out, err := do(ctx, r)

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/control"
 	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/web"
@@ -21,10 +20,6 @@ const (
 	maxPlan = 64 << 20
 	// maxRequests bounds the requests that are being served, streams included.
 	maxRequests = 64
-	// readLimit is for a request to come, and writeLimit for an answer, or for a line of a stream, to be taken by who asked. It is
-	// the longer one: whose request does not come is told so.
-	readLimit  = 20 * time.Second
-	writeLimit = 30 * time.Second
 )
 
 // door decides who comes in to the handlers: those that know the token, where there is one, and no page in a browser.
@@ -110,12 +105,4 @@ func unreadable(err error) error {
 		p.Field, p.Value = kind.Field, kind.Value
 	}
 	return p
-}
-
-// extend gives a request longer than others have: limit from now for what is done, besides what its body and its answer have.
-func extend(w http.ResponseWriter, limit time.Duration) {
-	c, until := http.NewResponseController(w), time.Now().Add(limit)
-	// Who cannot be given longer has less.
-	_ = c.SetReadDeadline(until.Add(readLimit))
-	_ = c.SetWriteDeadline(until.Add(writeLimit))
 }

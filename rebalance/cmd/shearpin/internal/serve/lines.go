@@ -3,6 +3,8 @@ package serve
 import (
 	"encoding/json"
 	"net/http"
+
+	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/web"
 )
 
 // lines is an answer that goes on: a JSON object per line. Each line has a while to be taken.
@@ -26,7 +28,7 @@ func (l lines) write(v any) error {
 }
 
 func (l lines) raw(text []byte) error {
-	extend(l.w, 0)
+	web.Extend(l.w, 0)
 	_, err := l.w.Write(text)
 	return err
 }

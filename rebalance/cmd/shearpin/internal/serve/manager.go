@@ -19,6 +19,7 @@ import (
 
 	"github.com/shearpin/shearpin/rebalance"
 	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/config"
+	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/web"
 	"github.com/shearpin/shearpin/rebalance/store"
 )
 
@@ -126,11 +127,9 @@ func (m *Manager) listen(ctx context.Context) error {
 
 // serve answers at one door until the manager closes.
 func (m *Manager) serve(listener net.Listener, handler http.Handler) {
-	server := &http.Server{
-		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: readLimit, WriteTimeout: writeLimit,
-		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(m.log.Handler(), slog.LevelWarn),
-		BaseContext: func(net.Listener) context.Context { return m.life },
-	}
+	server := web.NewServer(handler)
+	server.ErrorLog = slog.NewLogLogger(m.log.Handler(), slog.LevelWarn)
+	server.BaseContext = func(net.Listener) context.Context { return m.life }
 	m.servers, m.listeners = append(m.servers, server), append(m.listeners, listener)
 	m.work.Go(func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {

@@ -6,9 +6,29 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/shearpin/shearpin/rebalance/cmd/shearpin/internal/loopback"
 )
+
+// readLimit is for a request to come, and writeLimit for an answer, or for a line of a stream, to be taken by who asked.
+const (
+	readLimit  = 30 * time.Second
+	writeLimit = 30 * time.Second
+)
+
+// NewServer is a server that nobody can keep waiting.
+func NewServer(handler http.Handler) *http.Server {
+	return &http.Server{
+		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: readLimit, WriteTimeout: writeLimit,
+		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+	}
+}
+
+// Extend gives a request longer than others have: limit from now for what is done, besides the time that its answer has.
+func Extend(w http.ResponseWriter, limit time.Duration) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(limit + writeLimit)) // who cannot be given longer has less
+}
 
 // FieldError is a request with a field that cannot have its value.
 type FieldError struct {
