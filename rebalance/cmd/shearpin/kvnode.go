@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -109,7 +108,7 @@ func (c *kvnodeCommand) run(_ []string, s streams) int {
 		err = b.create(node)
 	}
 	if err == nil {
-		err = c.announce(up, s)
+		err = announce(up, c.Ready, s)
 	}
 	if err == nil {
 		<-s.signals
@@ -155,19 +154,6 @@ func (c *kvnodeCommand) serveFaults(script *fault.Script, node *kvnode.Node, s s
 		<-served
 	}
 	return closeServer, listener.Addr().String(), nil
-}
-
-// announce says that the node is up. A file appears with all of its contents.
-func (c *kvnodeCommand) announce(up ready, s streams) error {
-	printJSON(s.out, up)
-	if c.Ready == "" {
-		return nil
-	}
-	line, err := json.Marshal(up)
-	if err != nil {
-		return err
-	}
-	return writeWhole("--ready", c.Ready, append(line, '\n'))
 }
 
 // stop closes the node and its server.

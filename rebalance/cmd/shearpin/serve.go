@@ -60,7 +60,7 @@ func (c *serveCommand) serve(file *config.Config, log *slog.Logger, s streams) e
 	if err != nil {
 		return err
 	}
-	err = c.announce(serving{Socket: manager.Socket(), Addr: manager.Addr()}, s)
+	err = announce(serving{Socket: manager.Socket(), Addr: manager.Addr()}, c.Ready, s)
 	if err == nil {
 		select {
 		case <-s.signals:
@@ -80,17 +80,17 @@ func (c *serveCommand) serve(file *config.Config, log *slog.Logger, s streams) e
 	}
 }
 
-// announce says that the manager is up. A file appears with all of its contents.
-func (c *serveCommand) announce(up serving, s streams) error {
+// announce says on standard output how to reach what is up, and in a file too if there is one.
+func announce(up any, file string, s streams) error {
 	printJSON(s.out, up)
-	if c.Ready == "" {
+	if file == "" {
 		return nil
 	}
 	line, err := json.Marshal(up)
 	if err != nil {
 		return err
 	}
-	return writeWhole("--ready", c.Ready, append(line, '\n'))
+	return writeWhole("--ready", file, append(line, '\n'))
 }
 
 // writeWhole makes a file appear with all of its contents; what is there already is replaced by it.

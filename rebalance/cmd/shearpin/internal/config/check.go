@@ -129,23 +129,27 @@ func (k *checker) nodes() {
 	names, addrs := map[string]int{}, map[string]int{}
 	for i, n := range k.c.Nodes {
 		field := fmt.Sprintf("nodes[%d]", i)
-		if n.Name == "" {
-			k.wrongf(field+".name", "is missing")
-		} else if first, twice := names[n.Name]; twice {
-			k.wrongf(field+".name", "%q is the name of nodes[%d] too", n.Name, first)
-		} else {
-			names[n.Name] = i
-		}
+		k.once(names, "nodes", i, "name", "name", n.Name)
 		if _, given := k.d.at[field+".weight"]; given && (n.Weight < 1 || n.Weight > vbmap.MaxWeight) {
 			k.wrongf(field+".weight", "%d must be 1 to %d", n.Weight, vbmap.MaxWeight)
 		}
 		if why := AddrProblem(n.Addr); why != "" {
 			k.wrongf(field+".addr", "%s", why)
-		} else if first, twice := addrs[n.Addr]; twice {
-			k.wrongf(field+".addr", "%q is the address of nodes[%d] too", n.Addr, first)
 		} else {
-			addrs[n.Addr] = i
+			k.once(addrs, "nodes", i, "addr", "address", n.Addr)
 		}
+	}
+}
+
+// once notes that a key of an entry of a list is missing, or that an earlier one of those seen has the same value.
+func (k *checker) once(seen map[string]int, list string, i int, key, what, value string) {
+	field := fmt.Sprintf("%s[%d].%s", list, i, key)
+	if value == "" {
+		k.wrongf(field, "is missing")
+	} else if first, twice := seen[value]; twice {
+		k.wrongf(field, "%q is the %s of %s[%d] too", value, what, list, first)
+	} else {
+		seen[value] = i
 	}
 }
 
@@ -187,13 +191,7 @@ func (k *checker) buckets() {
 	names := map[string]int{}
 	for i, b := range k.c.Buckets {
 		field := fmt.Sprintf("buckets[%d]", i)
-		if b.Name == "" {
-			k.wrongf(field+".name", "is missing")
-		} else if first, twice := names[b.Name]; twice {
-			k.wrongf(field+".name", "%q is the name of buckets[%d] too", b.Name, first)
-		} else {
-			names[b.Name] = i
-		}
+		k.once(names, "buckets", i, "name", "name", b.Name)
 		if _, given := k.d.at[field+".vbuckets"]; given && (b.VBuckets < 1 || b.VBuckets > 65536) {
 			k.wrongf(field+".vbuckets", "%d must be 1 to 65536", b.VBuckets)
 		}

@@ -1,6 +1,13 @@
 package serve
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/shearpin/shearpin/rebalance"
+)
+
+// Cluster is what is managed.
+func (m *Manager) Cluster() *rebalance.Cluster { return m.cluster }
 
 // MaxRequests bounds the requests that are being served.
 const MaxRequests = maxRequests

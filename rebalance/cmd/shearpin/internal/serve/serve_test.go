@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/shearpin/shearpin/actors"
 	"github.com/shearpin/shearpin/dcp/kvnode"
 	"github.com/shearpin/shearpin/dcp/kvnode/fault"
 	"github.com/shearpin/shearpin/dcp/mcbp"
@@ -364,6 +365,24 @@ func TestASecondManagerIsRefused(t *testing.T) {
 	require.ErrorAs(t, err, &taken)
 	assert.Equal(t, s.manager.Socket(), taken.Path)
 	assert.NoError(t, s.client.Do(t.Context(), http.MethodGet, "/healthz", nil, nil), "the first one is where it was")
+}
+
+func TestAManagerWhoseClusterHasDiedSaysSo(t *testing.T) {
+	s := newSite(t, "")
+	s.ready()
+	tree, err := s.manager.Cluster().Tree(t.Context())
+	require.NoError(t, err)
+	tree.PID.Exit(actors.Killed)
+	select {
+	case err := <-s.manager.Failed():
+		require.ErrorIs(t, err, actors.Killed)
+		require.ErrorContains(t, err, "the management of the cluster has ended")
+	case <-time.After(within):
+		require.Fail(t, "it goes on as if nothing had happened")
+	}
+	problem := &control.Problem{}
+	require.ErrorAs(t, s.client.Do(t.Context(), http.MethodGet, "/readyz", nil, nil), &problem)
+	assert.Equal(t, control.CodeNotReady, problem.Code)
 }
 
 func TestTheSocketIsItsOwnersOnly(t *testing.T) {
