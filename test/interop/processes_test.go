@@ -6,11 +6,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,14 +38,19 @@ type site struct {
 	manager *process
 }
 
-// process is a program that can be killed and started again.
+// process is a program that can be killed and started again. It runs under a shell that kills it when lifeline is closed, which
+// happens also if the test itself is killed: nothing is left behind.
 type process struct {
-	site *site
-	name string
-	args []string
-	log  *os.File
-	cmd  *exec.Cmd
+	site     *site
+	name     string
+	args     []string
+	log      *os.File
+	cmd      *exec.Cmd
+	lifeline io.Closer
 }
+
+// untilEOF runs a program until its standard input ends. No other signal than that reaches it.
+const untilEOF = `trap '' HUP INT TERM; "$@" & read -r _; kill -9 $!; wait $!`
 
 func newSite(t *testing.T) *site {
 	t.Helper()
@@ -113,10 +120,15 @@ func (p *process) start() {
 	if err := os.Remove(ready); !errors.Is(err, os.ErrNotExist) {
 		require.NoError(t, err)
 	}
-	p.cmd = exec.Command(p.site.path("shearpin"), append(p.args, "--ready", ready)...)
-	p.cmd.Env = append(os.Environ(), "SHEARPIN_PASSWORD="+password)
-	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
-	require.NoError(t, p.cmd.Start())
+	cmd := exec.Command("sh", slices.Concat(
+		[]string{"-c", untilEOF, "sh", p.site.path("shearpin")}, p.args, []string{"--ready", ready},
+	)...)
+	cmd.Env = append(os.Environ(), "SHEARPIN_PASSWORD="+password)
+	cmd.Stdout, cmd.Stderr = p.log, p.log
+	lifeline, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	p.cmd, p.lifeline = cmd, lifeline
 	p.site.eventually(p.name+" is ready", func() error {
 		_, err := os.Stat(ready)
 		return err
@@ -126,7 +138,7 @@ func (p *process) start() {
 // kill is kill -9.
 func (p *process) kill() {
 	if p.cmd != nil {
-		_ = p.cmd.Process.Kill()
+		_ = p.lifeline.Close()
 		_ = p.cmd.Wait() // it has been killed
 		p.cmd = nil
 	}
