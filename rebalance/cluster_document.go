@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"reflect"
 	"slices"
 
@@ -29,6 +30,15 @@ type clusterDocument struct {
 
 func (d *clusterDocument) index(name string) int {
 	return slices.IndexFunc(d.Members, func(m Member) bool { return m.Name == name })
+}
+
+// known is the index of a member that must be there.
+func (d *clusterDocument) known(name string) (int, error) {
+	i := d.index(name)
+	if i < 0 {
+		return i, fmt.Errorf("%w %q", ErrUnknownNode, name)
+	}
+	return i, nil
 }
 
 func (d *clusterDocument) clone() *clusterDocument {

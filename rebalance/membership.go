@@ -107,9 +107,9 @@ func (e *environment) removeNode(ctx context.Context, name string) error {
 		return &NodeInUseError{Node: name, Bucket: docs[i].Name}
 	}
 	err = e.changeCluster(ctx, func(doc *clusterDocument) error {
-		i := doc.index(name)
-		if i < 0 {
-			return fmt.Errorf("%w %q", ErrUnknownNode, name)
+		i, err := doc.known(name)
+		if err != nil {
+			return err
 		}
 		doc.Members = slices.Delete(doc.Members, i, i+1)
 		return nil
@@ -155,9 +155,9 @@ func (e *environment) addBack(ctx context.Context, name string, options []AddBac
 	changed := false
 	err = e.changeCluster(ctx, func(doc *clusterDocument) error {
 		changed = false
-		i := doc.index(name)
-		if i < 0 {
-			return fmt.Errorf("%w %q", ErrUnknownNode, name)
+		i, err := doc.known(name)
+		if err != nil {
+			return err
 		}
 		member := doc.Members[i]
 		if member.Membership == Active {
