@@ -174,11 +174,10 @@ func (w *bucketWork) enlarge(ctx context.Context, names []string) error {
 	if err := w.env.createBucketOnAll(ctx, joining, config); err != nil {
 		return err
 	}
-	servers := distinct(doc.Servers, names)
-	if err := w.join(ctx, doc, joining, servers); err != nil {
+	if err := w.join(ctx, doc, joining); err != nil {
 		return err
 	}
-	return w.env.ensureMembers(ctx, w.name, servers)
+	return w.env.ensureMembers(ctx, w.name, distinct(doc.Servers, joining))
 }
 
 // aim claims the bucket, prepares its agents, and stores the map that the moves shall lead to.
@@ -200,10 +199,7 @@ func (w *bucketWork) aim(ctx context.Context, kept []Node) (store.BucketDoc, err
 	if len(w.giveUp) == 0 { // what only gets nodes ready to be given up is not balanced
 		w.env.keepMap(ctx, doc, target, kept)
 	}
-	return w.env.buckets.Update(ctx, w.name, func(d *store.BucketDoc) error {
-		if d.Epoch != w.stamp.Epoch {
-			return &store.StaleEpochError{Bucket: w.name, Epoch: w.stamp.Epoch, Current: d.Epoch}
-		}
+	return w.env.updateClaimed(ctx, w.name, w.stamp.Epoch, func(d *store.BucketDoc) error {
 		if w.planned != nil {
 			if err := w.planned.bucket(w.name).startsFrom(*d, w.planned.names()); err != nil {
 				return err
@@ -235,6 +231,26 @@ func (e *environment) prepareAgents(ctx context.Context, bucket string, nodes []
 	})
 }
 
+// releaseAgents lets go of the bucket on servers.
+func (e *environment) releaseAgents(ctx context.Context, bucket string, nodes []string, owner stamp) error {
+	_, err := onNodes(nodes, "releasing", func(node string) (any, error) {
+		return e.ask(ctx, e.config.Limits.Prepare, bucket, node, releaseOwner{owner})
+	})
+	return err
+}
+
+// updateClaimed changes a bucket's document, unless somebody has claimed it since.
+func (e *environment) updateClaimed(
+	ctx context.Context, bucket string, epoch uint64, edit func(d *store.BucketDoc) error,
+) (store.BucketDoc, error) {
+	return e.buckets.Update(ctx, bucket, func(d *store.BucketDoc) error {
+		if d.Epoch != epoch {
+			return &store.StaleEpochError{Bucket: bucket, Epoch: epoch, Current: d.Epoch}
+		}
+		return edit(d)
+	})
+}
+
 // verifyTime is how long a bucket may take to look as the map wants it; streams that were just opened do at once.
 const (
 	verifyTime  = 5 * time.Second
@@ -255,9 +271,7 @@ func (w *bucketWork) finish(ctx context.Context) error {
 	names := w.staying(doc)
 	leaving := without(doc.Servers, names...)
 	// Released first, so that a stream which is lost now is opened again by its manager.
-	if _, err := onNodes(doc.Servers, "releasing", func(node string) (any, error) {
-		return w.env.ask(ctx, w.env.config.Limits.Prepare, w.name, node, releaseOwner{w.stamp})
-	}); err != nil {
+	if err := w.env.releaseAgents(ctx, w.name, doc.Servers, w.stamp); err != nil {
 		return err
 	}
 	if err := w.verify(ctx, doc, leaving); err != nil {
@@ -269,10 +283,7 @@ func (w *bucketWork) finish(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	if _, err := w.env.buckets.Update(ctx, w.name, func(d *store.BucketDoc) error {
-		if d.Epoch != w.stamp.Epoch {
-			return &store.StaleEpochError{Bucket: w.name, Epoch: w.stamp.Epoch, Current: d.Epoch}
-		}
+	if _, err := w.env.updateClaimed(ctx, w.name, w.stamp.Epoch, func(d *store.BucketDoc) error {
 		d.Target, d.Servers = nil, names
 		return nil
 	}); err != nil {
@@ -303,13 +314,8 @@ func (w *bucketWork) staying(doc store.BucketDoc) []string {
 	return names
 }
 
-// publish has the map brought to all nodes, and waits. A node that cannot be told now is told later.
 func (w *bucketWork) publish(ctx context.Context) {
-	if _, err := within(ctx, publishLimit, func(ctx context.Context) (any, error) {
-		return w.env.system.Whereis(publisherName).Call(ctx, publishMap{w.name})
-	}); err != nil {
-		w.env.log("rebalancer", "bucket", w.name).Info("map_not_published", "err", err)
-	}
+	w.env.publishNow(ctx, w.name, w.env.log("rebalancer", "bucket", w.name))
 }
 
 // verify asks all servers until nothing differs from the map. Copies that the moves were to delete are deleted once more;

@@ -102,6 +102,15 @@ func (e *environment) publish(bucket string) {
 	e.system.Whereis(publisherName).Cast(publishMap{bucket})
 }
 
+// publishNow has a bucket's map brought to all nodes, and waits. A node that cannot be told now is told later.
+func (e *environment) publishNow(ctx context.Context, bucket string, log *slog.Logger) {
+	if _, err := within(ctx, publishLimit, func(ctx context.Context) (any, error) {
+		return e.system.Whereis(publisherName).Call(ctx, publishMap{bucket})
+	}); err != nil {
+		log.Info("map_not_published", "err", err)
+	}
+}
+
 // ensureMembers starts what is missing of the trees of a bucket's servers. One that cannot be started keeps no other from it.
 func (e *environment) ensureMembers(ctx context.Context, bucket string, servers []string) error {
 	failed := &NodesError{Doing: "starting"}

@@ -85,9 +85,9 @@ func (e *environment) failOver(ctx context.Context, request FailoverRequest) (*F
 func (e *environment) intend(ctx context.Context, request FailoverRequest) error {
 	return e.changeCluster(ctx, func(doc *clusterDocument) error {
 		for _, name := range request.Nodes {
-			i := doc.index(name)
-			if i < 0 {
-				return ErrUnknownNode
+			i, err := doc.known(name)
+			if err != nil {
+				return err
 			}
 			doc.Members[i].Membership, doc.Members[i].DiscardDiverged = FailedOver, false
 		}
@@ -146,16 +146,9 @@ func (f *failoverRun) bucket(ctx context.Context) {
 		"errors", len(f.done.Errs))
 }
 
-// begin takes an epoch, and with it the bucket out of the hands of whatever else was at work on it. The trees of the nodes
-// that are given up end: their connections are closed, nothing is said to them.
+// begin takes the bucket. The trees of the nodes that are given up end: their connections are closed, nothing is said to them.
 func (f *failoverRun) begin(ctx context.Context) bool {
-	epoch, err := f.env.buckets.NextEpoch(ctx)
-	if err == nil {
-		err = f.env.buckets.Claim(ctx, f.report.Name, epoch)
-	}
-	if err == nil {
-		f.doc, err = f.env.buckets.Get(ctx, f.report.Name)
-	}
+	err := f.claim(ctx, "failover")
 	survivors := without(f.doc.Servers, f.nodes...)
 	for _, node := range f.nodes {
 		if err == nil {
@@ -169,13 +162,7 @@ func (f *failoverRun) begin(ctx context.Context) bool {
 		f.failed(err)
 		return false
 	}
-	f.report.Epoch = epoch
-	f.stamp = stamp{Epoch: epoch, Owner: "failover"}
-	prepared, err := f.env.prepareAgents(ctx, f.doc.Name, survivors, epoch)
-	if err != nil {
-		f.failed(err)
-	}
-	f.ready, f.unfenced = slices.Sorted(maps.Keys(prepared)), unfencedVBuckets(err)
+	f.prepare(ctx, survivors)
 	return true
 }
 
@@ -265,16 +252,8 @@ func (f *failoverRun) calm(ctx context.Context, before vbmap.Map) {
 
 // finish lets go of the bucket. The nodes that no chain names any more are no servers of it either.
 func (f *failoverRun) finish(ctx context.Context) {
-	_, err := onNodes(f.ready, "releasing", func(node string) (any, error) {
-		return f.env.ask(ctx, f.env.config.Limits.Prepare, f.doc.Name, node, releaseOwner{f.stamp})
-	})
-	if err != nil {
-		f.failed(err)
-	}
-	_, err = f.env.buckets.Update(ctx, f.doc.Name, func(d *store.BucketDoc) error {
-		if d.Epoch != f.stamp.Epoch {
-			return &store.StaleEpochError{Bucket: d.Name, Epoch: f.stamp.Epoch, Current: d.Epoch}
-		}
+	f.release(ctx)
+	_, err := f.env.updateClaimed(ctx, f.doc.Name, f.stamp.Epoch, func(d *store.BucketDoc) error {
 		named := d.Map.Nodes()
 		gone := slices.DeleteFunc(slices.Clone(f.nodes), func(node string) bool { return slices.Contains(named, node) })
 		d.Servers = without(d.Servers, gone...)
@@ -286,9 +265,5 @@ func (f *failoverRun) finish(ctx context.Context) {
 	if err != nil {
 		f.failed(err)
 	}
-	if _, err := within(ctx, publishLimit, func(ctx context.Context) (any, error) {
-		return f.env.system.Whereis(publisherName).Call(ctx, publishMap{f.doc.Name})
-	}); err != nil {
-		f.env.log("failover", "bucket", f.doc.Name).Info("map_not_published", "err", err)
-	}
+	f.env.publishNow(ctx, f.doc.Name, f.env.log("failover", "bucket", f.doc.Name))
 }

@@ -85,14 +85,7 @@ var errNotSettled = errors.New("vbuckets still change after several rounds")
 // begin takes an epoch and makes the servers serve it. Servers that do not are left out: nothing is changed there, and
 // vbuckets that depend on them are left alone.
 func (r *janitorRun) begin(ctx context.Context) bool {
-	epoch, err := r.env.buckets.NextEpoch(ctx)
-	if err == nil {
-		err = r.env.buckets.Claim(ctx, r.doc.Name, epoch)
-	}
-	if err == nil {
-		r.doc, err = r.env.buckets.Get(ctx, r.doc.Name)
-	}
-	if err != nil {
+	if err := r.claim(ctx, "janitor"); err != nil {
 		r.failed(err)
 		return false
 	}
@@ -100,14 +93,31 @@ func (r *janitorRun) begin(ctx context.Context) bool {
 		r.failed(err)
 	}
 	r.createAgain(ctx)
-	r.report.Epoch = epoch
-	r.stamp = stamp{Epoch: epoch, Owner: "janitor"}
-	prepared, err := r.env.prepareAgents(ctx, r.doc.Name, r.doc.Servers, epoch)
+	r.prepare(ctx, r.doc.Servers)
+	return true
+}
+
+// claim takes an epoch, and with it the bucket out of the hands of whatever else was at work on it.
+func (r *janitorRun) claim(ctx context.Context, owner string) error {
+	epoch, err := r.env.buckets.NextEpoch(ctx)
+	if err != nil {
+		return err
+	}
+	if err := r.env.buckets.Claim(ctx, r.report.Name, epoch); err != nil {
+		return err
+	}
+	r.report.Epoch, r.stamp = epoch, stamp{Epoch: epoch, Owner: owner}
+	r.doc, err = r.env.buckets.Get(ctx, r.report.Name)
+	return err
+}
+
+// prepare makes servers serve the run's epoch.
+func (r *janitorRun) prepare(ctx context.Context, servers []string) {
+	prepared, err := r.env.prepareAgents(ctx, r.doc.Name, servers, r.stamp.Epoch)
 	if err != nil {
 		r.failed(err)
 	}
 	r.ready, r.unfenced = slices.Sorted(maps.Keys(prepared)), unfencedVBuckets(err)
-	return true
 }
 
 // unfencedVBuckets takes out of a failed preparation what it says about takeovers.
@@ -386,17 +396,9 @@ func touches(d janitorDecision, nodes map[string]bool) bool {
 
 // end lets go of the bucket. If nothing is left to repair, what the last rebalance wanted does not matter any more.
 func (r *janitorRun) end(ctx context.Context) {
-	_, err := onNodes(r.ready, "releasing", func(node string) (any, error) {
-		return r.env.ask(ctx, r.env.config.Limits.Prepare, r.doc.Name, node, releaseOwner{r.stamp})
-	})
-	if err != nil {
-		r.failed(err)
-	}
+	r.release(ctx)
 	if r.doc.Target != nil && len(r.report.Errs) == 0 && len(r.report.Held) == 0 {
-		_, err := r.env.buckets.Update(ctx, r.doc.Name, func(d *store.BucketDoc) error {
-			if d.Epoch != r.stamp.Epoch {
-				return &store.StaleEpochError{Bucket: d.Name, Epoch: r.stamp.Epoch, Current: d.Epoch}
-			}
+		_, err := r.env.updateClaimed(ctx, r.doc.Name, r.stamp.Epoch, func(d *store.BucketDoc) error {
 			d.Target = vbmap.Map(nil)
 			return nil
 		})
@@ -407,6 +409,12 @@ func (r *janitorRun) end(ctx context.Context) {
 		}
 	}
 	r.env.publish(r.doc.Name)
+}
+
+func (r *janitorRun) release(ctx context.Context) {
+	if err := r.env.releaseAgents(ctx, r.doc.Name, r.ready, r.stamp); err != nil {
+		r.failed(err)
+	}
 }
 
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

@@ -53,13 +53,13 @@ func (w *bucketWork) repaired(report JanitorReport) error {
 }
 
 // join makes nodes servers of the bucket. Copies that they have from an earlier time are taken up in the same moment.
-func (w *bucketWork) join(ctx context.Context, doc store.BucketDoc, joining, servers []string) error {
+func (w *bucketWork) join(ctx context.Context, doc store.BucketDoc, joining []string) error {
 	changes, err := w.readmit(ctx, doc, joining)
 	if err != nil {
 		return err
 	}
 	_, err = w.env.buckets.Update(ctx, w.name, func(d *store.BucketDoc) error {
-		d.Servers = servers
+		d.Servers = distinct(d.Servers, joining)
 		for _, change := range changes {
 			if d.Map[change.VB].Equal(change.Old) {
 				d.Map[change.VB] = change.New
