@@ -135,7 +135,7 @@ func TestACrashEndsAPausedRebalance(t *testing.T) {
 // Paused at each of its operations and resumed later, a rebalance completes as if nothing had been.
 func TestARebalanceThatIsPausedAtAnyPoint(t *testing.T) {
 	everyPoint(t, func(t *testing.T, i *interrupted, at int) {
-		var run *Run
+		run := newRun(i.cluster.orchestrator())
 		paused := make(chan error, 1)
 		i.world.setGate(func(_ context.Context, op fakeOp) error {
 			if op.Number == at {
@@ -143,7 +143,6 @@ func TestARebalanceThatIsPausedAtAnyPoint(t *testing.T) {
 			}
 			return nil
 		})
-		run = newRun(i.cluster.orchestrator())
 		_, err := run.orchestrator.Call(t.Context(), startCall{run: run, request: request})
 		require.NoError(t, err)
 		actortest.Elapse(time.Minute)
