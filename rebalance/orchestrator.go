@@ -310,6 +310,7 @@ func (o *orchestrator) brokenReport(c *actors.Context, reason error) Report {
 	}
 	progress := o.run.board.look().progress
 	report.MovesPlanned, report.Moves, report.Fraction = progress.MovesPlanned, progress.MovesDone, progress.Fraction
+	report.Items, report.Bytes = progress.Items, progress.Bytes
 	report.conclude()
 	return report
 }

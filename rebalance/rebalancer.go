@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 
 	"github.com/shearpin/shearpin/actors"
 )
@@ -96,7 +97,7 @@ func (r *rebalancer) HandleInfo(c *actors.Context, msg any) error {
 			return r.end(c, m.err)
 		}
 		r.todo, r.report = m.names, m.report
-		r.board.open(r.report)
+		r.putUp()
 		r.env.events.Publish(RebalanceBegan{ID: r.report.ID, Buckets: m.names, Nodes: r.report.Nodes, At: c.Clock().Now()})
 		r.books.machine.listed(len(m.names), c.Clock().Now())
 		return r.next(c)
@@ -163,6 +164,7 @@ func (r *rebalancer) next(c *actors.Context) error {
 	r.at = &bucketWork{env: r.env, name: name, run: r.report.ID, keep: r.request.Keep, giveUp: r.request.giveUp, planned: r.request.Plan}
 	now := c.Clock().Now()
 	r.report.Buckets = append(r.report.Buckets, BucketReport{Name: name, Started: now})
+	r.putUp()
 	r.books.machine.bucketBegan(name, now)
 	r.env.events.Publish(BucketRebalanceStarted{ID: r.report.ID, Bucket: name, At: now})
 	r.show(c)
@@ -187,6 +189,13 @@ func (r *rebalancer) complete(c *actors.Context) error {
 	return nil
 }
 
+// putUp lays the report down as it is, for the case that this process does not come to tell its end.
+func (r *rebalancer) putUp() {
+	account := r.report
+	account.Buckets = slices.Clone(account.Buckets)
+	r.board.open(account)
+}
+
 func (r *rebalancer) bucketReport() *BucketReport { return &r.report.Buckets[len(r.report.Buckets)-1] }
 
 func (r *rebalancer) prepared(c *actors.Context, m bucketPrepared) error {
@@ -199,6 +208,7 @@ func (r *rebalancer) prepared(c *actors.Context, m bucketPrepared) error {
 	b := r.bucketReport()
 	b.Epoch, b.MovesPlanned = m.work.stamp.Epoch, len(m.work.plans)
 	r.report.MovesPlanned += b.MovesPlanned
+	r.putUp()
 	r.books.machine.plannedMoves(m.work.plans, c.Clock().Now())
 	r.count(c, m.work)
 	mover := newMover(r.env, m.work.name, m.work.stamp, m.work.plans, c.Self())
@@ -216,6 +226,7 @@ func (r *rebalancer) progress(c *actors.Context, m moverNews) {
 	b := r.bucketReport()
 	r.report.Moves += m.Done - b.Moves
 	b.Moves = m.Done
+	r.putUp()
 	now := c.Clock().Now()
 	r.books.machine.moverTold(m.Done, m.Nodes, now)
 	r.books.machine.leftUndone(m.Aborted, now)

@@ -133,7 +133,7 @@ func (b *board) count(p Progress) {
 	b.show(p)
 }
 
-// open puts up what the report begins with.
+// open puts up the report as far as it is known.
 func (b *board) open(account Report) {
 	b.change(func(v *boardView) { v.account = account })
 }

@@ -40,3 +40,33 @@ func TestTheReportOfAStop(t *testing.T) {
 		})
 	}
 }
+
+// Of a rebalance that has to be killed it says at least which buckets were begun, and how many of their moves were done.
+func TestTheReportOfAStopThatIsOverdue(t *testing.T) {
+	inFakeCluster(t, func(t *testing.T, i *interrupted) {
+		i.world.setGate(func(ctx context.Context, op fakeOp) error {
+			if op.What != "takeover" {
+				return nil
+			}
+			return after(ctx, time.Hour)
+		})
+		run := i.start()
+		actortest.Elapse(time.Second)
+		require.NoError(t, run.Stop(t.Context()))
+		report, err := run.Wait(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, Stopped, report.Outcome)
+		require.Len(t, report.Buckets, 1)
+		b := report.Buckets[0]
+		assert.Equal(t, "orders", b.Name)
+		assert.Positive(t, b.Epoch)
+		assert.Positive(t, b.MovesPlanned)
+		assert.Equal(t, report.MovesPlanned, b.MovesPlanned)
+		assert.Positive(t, b.Moves)
+		assert.Equal(t, report.Moves, b.Moves)
+		assert.Equal(t, report.Ended, b.Ended)
+		assert.Equal(t, run.now().Items, report.Items)
+		assert.Equal(t, run.now().Bytes, report.Bytes)
+		assert.Positive(t, report.Bytes.Done)
+	})
+}
