@@ -36,6 +36,7 @@ type kvnodeCommand struct {
 	Anywhere bool     `help:"Let --admin be an address that other machines reach."`
 	Seed     uint64   `default:"1" placeholder:"N" help:"Decides what rules with a probability strike (${default})."`
 	Ready    string   `placeholder:"FILE" help:"Write the line that says how to reach the node to FILE too."`
+	TLS      tlsFlags `embed:""`
 
 	buckets []bucketFlag
 }
@@ -57,7 +58,7 @@ func (c *kvnodeCommand) validate() error {
 		}
 		c.buckets = append(c.buckets, bucketFlag{name, vbuckets})
 	}
-	if err := cmp.Or(checkPath("--data", c.Data), checkPath("--ready", c.Ready)); err != nil {
+	if err := cmp.Or(checkPath("--data", c.Data), checkPath("--ready", c.Ready), c.TLS.validate()); err != nil {
 		return err
 	}
 	if (c.User == "") != (os.Getenv(passwordVariable) == "") {
@@ -88,10 +89,7 @@ type ready struct {
 // run serves until a signal comes. The second signal, or an end that takes too long, ends it regardless.
 func (c *kvnodeCommand) run(_ []string, s streams) int {
 	script := fault.NewScript(c.Seed)
-	node, err := kvnode.Start(kvnode.Options{
-		Name: c.Name, Addr: c.Listen, Dir: c.Data, User: c.User, Password: os.Getenv(passwordVariable), Faults: script,
-		Log: slog.New(slog.NewTextHandler(s.err, nil)),
-	})
+	node, err := c.start(script, s)
 	if err != nil {
 		fmt.Fprintf(s.err, "shearpin: %v\n", err)
 		return exitFailed
@@ -121,6 +119,17 @@ func (c *kvnodeCommand) run(_ []string, s streams) int {
 		return exitFailed
 	}
 	return exitComplete
+}
+
+func (c *kvnodeCommand) start(script *fault.Script, s streams) (*kvnode.Node, error) {
+	secured, err := c.TLS.config()
+	if err != nil {
+		return nil, err
+	}
+	return kvnode.Start(kvnode.Options{
+		Name: c.Name, Addr: c.Listen, TLS: secured, Dir: c.Data, User: c.User, Password: os.Getenv(passwordVariable), Faults: script,
+		Log: slog.New(slog.NewTextHandler(s.err, nil)),
+	})
 }
 
 // create creates the bucket, if it is not in the node's directory already.
