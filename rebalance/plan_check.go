@@ -119,6 +119,9 @@ func (p *BucketPlan) whatChanged(doc store.BucketDoc, moves []vbmap.Change) stri
 	planned := map[int]PlannedMove{}
 	for _, move := range p.Moves {
 		planned[int(move.VB)] = move
+		if int(move.VB) >= len(doc.Map) {
+			return fmt.Sprintf("it has no vb %d", move.VB)
+		}
 		if now := doc.Map[move.VB]; !now.Equal(move.Old) {
 			return fmt.Sprintf("vb %d has chain %v, had %v", move.VB, now, move.Old)
 		}

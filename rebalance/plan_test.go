@@ -175,6 +175,9 @@ func TestAPlanThatDoesNotFitIsRefused(t *testing.T) {
 		{"the bucket is gone", func(i *interrupted, _ *Plan) {
 			require.NoError(i.t, i.cluster.env.buckets.Delete(i.t.Context(), i.doc()))
 		}, "the bucket does not exist"},
+		{"a vbucket that it does not have", func(_ *interrupted, plan *Plan) {
+			plan.Buckets[0].Digest, plan.Buckets[0].Moves[0].VB = "", 65535
+		}, "it has no vb 65535"},
 		{"a node", func(_ *interrupted, plan *Plan) { plan.Nodes[2].Name = "n9" }, `node "n9" is not known`},
 		{"a group", func(_ *interrupted, plan *Plan) { plan.Nodes[2].Group = "west" }, `node "n3" is in group "", was in "west"`},
 	} {
